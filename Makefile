@@ -1,0 +1,33 @@
+# Each target does its own set-up: a virtual environment in .venv with the pinned installs.
+PYTHON ?= python3
+BIN := .venv/bin
+# One thread a process: two training ranks share two cores, and results do not depend on it.
+export OMP_NUM_THREADS = 1
+
+.PHONY: demo test test-slow lint bench clean
+
+demo: .venv/.ready
+	$(BIN)/alloy demo
+
+test: .venv/.ready
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/.ready
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/.ready
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Alloy needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .alloy runs build *.egg-info .pytest_cache .ruff_cache

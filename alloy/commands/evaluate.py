@@ -1,0 +1,42 @@
+"""alloy eval: measure one model."""
+
+from pathlib import Path
+
+import click
+
+from alloy.building import build_recipe
+from alloy.commands.shared import emit, load, recipe_options, show
+from alloy.evaluation import evaluate
+from alloy.planning import plan_recipe
+from alloy.sweep import reference_model
+from alloy.training import run_folder
+
+
+@click.command("eval")
+@click.option("--model", help="Run folder, Hugging Face folder or hub id; default: the base.")
+@click.option("--out", type=Path, help="Folder of the records.")
+@recipe_options
+def command(
+    recipe_path: str,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    model: str | None,
+    out: Path | None,
+) -> None:
+    """Measure a model on the exam, domain tasks and held-out text of RECIPE."""
+    recipe = load(recipe_path, overrides)
+    build_recipe(recipe, show)
+    chosen = model or reference_model(recipe)
+    name = Path(chosen).name
+    folder = out or run_folder(recipe) / "evals" / name
+    summary = evaluate(recipe, plan_recipe(recipe), chosen, folder, name, show)
+    if as_json:
+        emit(summary)
+        return
+    if summary["exam"] is not None:
+        click.echo(f"exam accuracy {summary['exam']['accuracy']:.4f} of {summary['exam']['n']}")
+    for task, scores in summary["domain"].items():
+        click.echo(f"{task} weighted F1 {scores['f1_weighted']:.4f} of {scores['n']}")
+    for source, scores in summary["bpb"].items():
+        click.echo(f"{source} ({scores['role']}) bits per byte {scores['bpb']:.4f}")
+    click.echo(str(folder))

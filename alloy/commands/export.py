@@ -1,0 +1,20 @@
+"""alloy export: a Hugging Face folder from a run's checkpoint."""
+
+from pathlib import Path
+
+import click
+
+from checkpoints.export import export_folder
+from checkpoints.folder import newest
+from pretrain.job import JOB, read_job
+from pretrain.model import model_from
+
+
+@click.command()
+@click.option("--out", type=Path, required=True, help="Folder to write.")
+@click.argument("run", type=Path)
+def command(run: Path, out: Path) -> None:
+    """Write the newest good checkpoint of RUN as a Hugging Face folder."""
+    job = read_job(run / JOB)
+    export_folder(model_from(newest(run)), job.tokenizer, out)
+    click.echo(str(out))

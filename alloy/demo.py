@@ -1,0 +1,148 @@
+"""The embedded world through the whole path, on the same code as any other recipe.
+
+world ─▶ trunk (random weights, warmup + stable) ─┬▶ base (the trunk's anneal)
+                                                  └▶ sweep (arms from the un-annealed trunk)
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alloy.report import ReportFiles, write_report
+from alloy.sweep import run_sweep
+from alloy.training import train_recipe
+from alloy.world import WorldConfig, WorldFiles, write_world
+from checkpoints.folder import write_json
+from configs import load_recipe
+
+NAME = "demo"
+SEQ_LEN = 128
+BATCH_TOKENS = 4096
+PEAK_LR = 3e-3
+TRUNK_TOKENS = 2_400_000
+BASE_TOKENS = 600_000
+ARM_TOKENS = 600_000
+SHARES = (0.0, 0.05, 0.25, 0.5, 1.0)
+NOTE = (
+    "A tiny model in an invented world: it exaggerates forgetting, and this exam is in MMLU's "
+    "form but is not MMLU."
+)
+_ARCHITECTURE = {
+    "model_type": "llama",
+    "hidden_size": 128,
+    "intermediate_size": 352,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": True,
+}
+
+
+def run_demo(run_dir: Path, show: Callable[[str], None]) -> tuple[dict[str, Any], ReportFiles]:
+    """Train and measure the world's base and arms; what is done already is reused."""
+    folder = run_dir / NAME
+    world = _world(folder / "world", show)
+    for name, tree in recipes(run_dir, world).items():
+        path = folder / "recipes" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+        recipe = load_recipe(path)
+        if recipe.sweep is None:
+            train_recipe(recipe, show)
+        else:
+            run_sweep(recipe, show)
+    files = write_report(folder)
+    return json.loads(files.json.read_text(encoding="utf-8")), files
+
+
+def recipes(run_dir: Path, world: WorldFiles) -> dict[str, dict[str, Any]]:
+    """The recipes of the demo, in the order in which they are run."""
+    run_folder = run_dir / NAME
+    common = {"run_dir": str(run_dir)}
+    data = {"tokenizer": str(world.tokenizer), "store": str(run_folder / "store")}
+    data["seq_len"] = SEQ_LEN
+    train = {"zero": 2, "precision": "fp32", "ranks": 2, "micro_batch_rows": 16}
+    pretraining = _source("facts", "general", world.pretrain)
+    trunk = {
+        "name": f"{NAME}/trunk",
+        **common,
+        "base": {"architecture": _ARCHITECTURE},
+        "data": {**data, "sources": [pretraining]},
+        "mix": {"general": 1.0},
+        "schedule": _schedule(TRUNK_TOKENS, warmup=0.05, anneal=0.0),
+        "train": train,
+    }
+    base = {
+        **trunk,
+        "name": f"{NAME}/base",
+        "base": {"model": str(run_folder / "trunk"), "start": "weights+moments"},
+        "schedule": _schedule(BASE_TOKENS, warmup=0.0, anneal=1.0),
+    }
+    return {"trunk": trunk, "base": base, "sweep": _sweep(common, data, train, world, run_folder)}
+
+
+def _sweep(
+    common: dict[str, Any],
+    data: dict[str, Any],
+    train: dict[str, Any],
+    world: WorldFiles,
+    run_folder: Path,
+) -> dict[str, Any]:
+    sources = [
+        _source("comments", "domain", world.comments_train),
+        _source("replay", "general", world.replay),
+        _source("unseen", "retention", world.retention),
+    ]
+    return {
+        "name": NAME,
+        **common,
+        "note": NOTE,
+        "base": {"model": str(run_folder / "trunk"), "compare_with": str(run_folder / "base")},
+        "data": {**data, "sources": sources},
+        "schedule": _schedule(ARM_TOKENS, warmup=0.02, anneal=0.2),
+        "train": train,
+        "evals": {
+            "mmlu": {"path": str(world.exam), "shots": 0, "items": str(world.exam_items)},
+            "domain": [
+                {
+                    "name": "comment_topics",
+                    "path": str(world.comments_test),
+                    "metric": "label_path",
+                }
+            ],
+        },
+        "budget": {"mmlu_points": 5.0, "retention_bpb": 0.1},
+        "sweep": {"general": list(SHARES), "saturation": 0.75},
+    }
+
+
+def _source(name: str, role: str, path: Path) -> dict[str, Any]:
+    return {"name": name, "role": role, "path": str(path), "max_epochs": 100, "heldout": "2%"}
+
+
+def _schedule(tokens: int, warmup: float, anneal: float) -> dict[str, Any]:
+    return {
+        "tokens": tokens,
+        "batch_tokens": BATCH_TOKENS,
+        "peak_lr": PEAK_LR,
+        "warmup": warmup,
+        "anneal": anneal,
+    }
+
+
+def _world(folder: Path, show: Callable[[str], None]) -> WorldFiles:
+    """The world's files, written once for a config; the marker is written after them."""
+    config = WorldConfig()
+    marker = folder / "world.json"
+    wanted = asdict(config)
+    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == wanted:
+        return WorldFiles.under(folder)
+    show("writing the world")
+    files = write_world(folder, config)
+    write_json(marker, wanted)
+    return files

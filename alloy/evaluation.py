@@ -1,0 +1,60 @@
+"""A model's measurements on a recipe's exam, domain tasks, and held-out and retention text."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from alloy.planning import Planned
+from checkpoints.folder import is_alloy
+from configs import Recipe
+from evals.bpb import EvalDocument
+from evals.evaluate import evaluate_model
+from mixing.exclude import KEPT, heldout_documents
+
+
+def evaluate(
+    recipe: Recipe, planned: Planned, model: str, out: Path, name: str, show: Callable[[str], None]
+) -> dict[str, Any]:
+    """Measure a Hugging Face folder, a hub id or a run's export; every model the same way."""
+    tokenizer = planned.tokenizer
+    folder = Path(model) / "export" if is_alloy(Path(model)) else Path(model)
+    return evaluate_model(
+        folder,
+        recipe.evals,
+        eval_documents(planned, recipe.evals.bpb_tokens, recipe.data.append_eos),
+        out,
+        name,
+        show,
+        seq_len=recipe.data.seq_len,
+        start_id=tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id,
+    )
+
+
+def eval_documents(planned: Planned, most_tokens: int, has_eos: bool) -> Iterator[EvalDocument]:
+    """Held-out text of the trained sources and all retention text, in document order.
+
+    Of each source as many whole documents as fit into ``most_tokens``, at least one. The tokens
+    that the build put around a document are left out: they stand for no byte of text.
+    """
+    corpus = planned.corpus
+    assert corpus is not None
+    begin = 0 if planned.tokenizer.bos_id is None else 1
+    for name, source in corpus.sources.items():
+        reader, reasons = corpus.readers[name], corpus.reasons[name]
+        retention = source.role == "retention"
+        chosen = (reasons == KEPT).nonzero()[0] if retention else heldout_documents(reasons)
+        total = 0
+        for document in chosen:
+            tokens = reader.tokens(int(document))
+            tokens = tokens[begin : len(tokens) - has_eos]
+            total += len(tokens)
+            if total > most_tokens and total > len(tokens):
+                break
+            yield EvalDocument(
+                source=name,
+                role=source.role,
+                split="retention" if retention else "heldout",
+                id=reader.provenance(int(document)).id,
+                token_ids=tokens,
+                text_bytes=int(reader.text_bytes[document]),
+            )

@@ -1,0 +1,55 @@
+"""A recipe to its plan: exact where the sources are built, estimated where they are not."""
+
+from dataclasses import dataclass
+
+from alloy.estimate import estimated_source
+from alloy.tokenizing import open_tokenizer
+from configs import Data, Recipe
+from mixing.build import find_source
+from mixing.corpus import Corpus, open_corpus
+from mixing.plan import Plan, PlanSource, compile_plan, plan_source
+from mixing.rows import RowReader
+from mixing.tokenizer import TokenizerFile
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan and what it was made from; without a corpus the plan is an estimate."""
+
+    plan: Plan
+    tokenizer: TokenizerFile
+    keys: dict[str, str]
+    """Content addresses of the built sources, by name."""
+    corpus: Corpus | None
+
+    def rows(self) -> RowReader:
+        assert self.corpus is not None
+        return RowReader(
+            self.plan, self.corpus.readers, self.corpus.packed, pad_id=self.tokenizer.eos_id
+        )
+
+
+def plan_recipe(recipe: Recipe) -> Planned:
+    """Plan without building anything; reads only what is there."""
+    tokenizer = open_tokenizer(recipe.base, recipe.data)
+    found = {s.name: find_source(s, recipe.data, tokenizer) for s in recipe.data.sources}
+    keys = {name: key for name, key in found.items() if key is not None}
+    corpus = open_corpus(recipe.data, keys) if len(keys) == len(found) else None
+    if corpus is not None:
+        sources = _built_sources(corpus, keys)
+    else:
+        sources = _estimated_sources(recipe.data, tokenizer)
+    plan = compile_plan(sources, recipe.data, recipe.mix, recipe.schedule, estimated=corpus is None)
+    return Planned(plan, tokenizer, keys, corpus)
+
+
+def _built_sources(corpus: Corpus, keys: dict[str, str]) -> list[PlanSource]:
+    return [
+        plan_source(name, corpus.sources[name].role, corpus.sources[name].max_epochs, keys[name], p)
+        for name, p in corpus.packed.items()
+    ]
+
+
+def _estimated_sources(data: Data, tokenizer: TokenizerFile) -> list[PlanSource]:
+    trained = (s for s in data.sources if s.role != "retention")
+    return [estimated_source(source, data, tokenizer) for source in trained]

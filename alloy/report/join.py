@@ -1,0 +1,147 @@
+"""Records in, report out: the dictionary that report.json holds and every view is made from.
+
+Everything on the page, in the Markdown and in the terminal's table is looked up here by its path;
+the views compute nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from alloy.report.budgets import exam_verdict, overall, recommend, saturation, verdicts
+from alloy.report.caveats import caveats
+from alloy.report.compare import change_against_base, subject_changes
+from alloy.report.records import Entry, Records
+from alloy.report.schema import ArmSpec, BaseSpec, Record
+from alloy.report.scores import curve, finite, model_scores
+from evals import stats
+
+Tree = dict[str, Any]
+SCHEMA_VERSION = 1
+_TESTS_OVER_ARMS = ("exam", "exam_replayed", "exam_unreplayed", "cloze", "domain_f1")
+
+
+def join_report(records: Records) -> Tree:
+    """The whole report as JSON values; numbers that were not measured are None."""
+    sweep = records.sweep
+    budget = sweep.budget.model_dump(include={"mmlu_points", "retention_bpb"})
+    base, problems = _base_entry(records.base, records.resamples)
+    arms = []
+    for entry in records.arms:
+        arm, more = _arm_entry(records, base, entry, budget)
+        arms.append(arm)
+        problems += more
+    _adjust_over_arms(arms)
+    report: Tree = {
+        "schema_version": SCHEMA_VERSION,
+        "name": sweep.name,
+        "seconds": finite(sweep.seconds),
+        "tokens_per_arm": sweep.tokens_per_arm,
+        "budget": budget,
+        "base": base,
+        "arms": arms,
+        "saturation": saturation(base, arms),
+        "recommendation": recommend(base, arms, budget),
+    }
+    return _json_values({**report, "caveats": caveats(report, sweep.world_note, problems)})
+
+
+def _base_entry(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
+    spec = entry.spec
+    scores, contradictions = model_scores(entry, resamples)
+    lineage_mark = entry.lineage.annealed if entry.lineage else None
+    marked = spec.annealed if isinstance(spec, BaseSpec) else None
+    fields = {
+        "name": spec.name,
+        "kind": "base",
+        "general_share": None,
+        "tokens": 0,
+        "failed": None,
+        "annealed": marked if marked is not None else lineage_mark,
+        **scores,
+        "lineage": _dumped(entry.lineage),
+    }
+    return fields, _told(spec.name, entry, contradictions)
+
+
+def _arm_entry(records: Records, base: Tree, entry: Entry, budget: Tree) -> tuple[Tree, list[str]]:
+    spec = entry.spec
+    assert isinstance(spec, ArmSpec)
+    scores, contradictions = model_scores(entry, records.resamples)
+    change = change_against_base(records.base, entry, records.resamples)
+    evaluated = bool(entry.exam or entry.domain or entry.bpb)
+    judged = verdicts(base, change, budget) if evaluated else []
+    fields = {
+        "name": spec.name,
+        "kind": spec.kind,
+        "general_share": spec.general_share,
+        "tokens": spec.tokens,
+        "failed": spec.failed,
+        **scores,
+        "change": change,
+        "verdict": overall(judged),
+        "verdicts": judged,
+        "replayed_verdict": _replayed_verdict(base, change, budget),
+        "curve": curve(entry),
+        "receipt": _dumped(entry.receipt),
+        "lineage": _dumped(entry.lineage),
+    }
+    for by in ("category", "subject"):
+        changes = subject_changes(records.base.exam, entry.exam, by)
+        for row in fields[f"by_{by}"]:
+            row["change"] = changes.get(row["name"])
+    contradictions += _f1_contradiction(base, fields)
+    return fields, _told(spec.name, entry, contradictions)
+
+
+def _f1_contradiction(base: Tree, arm: Tree) -> list[str]:
+    """The paired records and the two summaries must tell the same change of F1."""
+    paired = arm["change"]["domain_f1"]
+    if paired is None or paired["unpaired"] or base["domain_f1"] is None:
+        return []
+    told = arm["domain_f1"] - base["domain_f1"] if arm["domain_f1"] is not None else None
+    if told is None or abs(told - paired["change"]) < 1e-9:
+        return []
+    return [
+        f"the summaries tell an F1 change of {told:.6f}, the item records {paired['change']:.6f}"
+    ]
+
+
+def _replayed_verdict(base: Tree, change: Tree, budget: Tree) -> Tree | None:
+    """The exam budget on replayed facts alone; None where the exam does not tell them apart."""
+    if budget["mmlu_points"] is None or change["exam_replayed"] is None:
+        return None
+    return exam_verdict(base, change["exam_replayed"], budget["mmlu_points"])
+
+
+def _dumped(record: Record | None) -> Tree | None:
+    return record.model_dump() if record is not None else None
+
+
+def _told(name: str, entry: Entry, contradictions: Sequence[str]) -> list[str]:
+    return [f"{name}: {problem}" for problem in (*entry.problems, *contradictions)]
+
+
+def _adjust_over_arms(arms: Sequence[Tree]) -> None:
+    """Add Holm's adjusted p: over arms for each score, over subjects and arms for the subjects."""
+    for key in _TESTS_OVER_ARMS:
+        _adjust([arm["change"][key] for arm in arms])
+    for key in ("by_category", "by_subject"):
+        _adjust([row["change"] for arm in arms for row in arm[key]])
+
+
+def _adjust(changes: Sequence[Tree | None]) -> None:
+    tested = [change for change in changes if change is not None]
+    if tested:
+        for change, p in zip(tested, stats.holm([c["p"] for c in tested]), strict=True):
+            change["p_holm"] = p
+
+
+def _json_values(value: Any) -> Any:
+    """Plain JSON values; NaN and infinity, which a receipt or lineage may hold, become None."""
+    if isinstance(value, dict):
+        return {str(key): _json_values(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_values(item) for item in value]
+    if isinstance(value, float):
+        return finite(value)
+    return value

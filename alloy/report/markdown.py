@@ -1,0 +1,111 @@
+"""The report as Markdown: what fits a pull request or a model card."""
+
+from typing import Any
+
+from alloy.report.headline import escape_markdown, markdown_table
+from alloy.report.text import MISSING, number
+
+Tree = dict[str, Any]
+
+
+def markdown_report(report: Tree) -> str:
+    """Recommendation, caveats, headline table, comparisons, verdicts, receipts."""
+    parts = [
+        f"# Forgetting report: {escape_markdown(report['name'], 120)}",
+        _recommendation(report),
+        "## Read this first",
+        "\n".join(f"- {escape_markdown(c['text'])}" for c in report["caveats"]),
+        "## Base and arms",
+        markdown_table(report),
+        "## Change against the base",
+        _changes(report),
+        "## Budgets",
+        _budgets(report),
+        "## Receipts",
+        _receipts(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _recommendation(report: Tree) -> str:
+    told = report["recommendation"]
+    sentences = [f"**{escape_markdown(told['text'])}**"]
+    if told["replayed_only"]:
+        sentences.append(escape_markdown(told["replayed_only"]["text"]))
+    if report["saturation"]:
+        sentences.append(escape_markdown(report["saturation"]["text"]))
+    return "\n\n".join(sentences)
+
+
+def _changes(report: Tree) -> str:
+    header = ["model", "exam points", "lost", "gained", "p", "p (Holm)", "F1", "general bpb"]
+    header += ["retention bpb", "domain bpb"]
+    rows = []
+    for arm in report["arms"]:
+        change = arm["change"]
+        exam = change["exam"] or {}
+        rows.append(
+            [
+                escape_markdown(arm["name"], 40),
+                _with_interval(change["exam"], "points"),
+                number(exam.get("lost"), "count"),
+                number(exam.get("gained"), "count"),
+                number(exam.get("p"), "p"),
+                number(exam.get("p_holm"), "p"),
+                _with_interval(change["domain_f1"], "f1_change"),
+                *(
+                    _with_interval(change[f"{role}_bpb"], "bpb_change")
+                    for role in ("general", "retention", "domain")
+                ),
+            ]
+        )
+    note = (
+        "Arm minus base, with paired 95% intervals. lost: right before, wrong now; p: exact "
+        "McNemar, two-sided."
+    )
+    return _table(header, rows) + "\n\n" + note
+
+
+def _with_interval(change: Tree | None, kind: str) -> str:
+    if change is None:
+        return MISSING
+    low, high = (number(value, kind) for value in change["interval"])
+    return f"{number(change['change'], kind)} ({low} to {high})"
+
+
+def _budgets(report: Tree) -> str:
+    lines = []
+    for arm in report["arms"]:
+        for verdict in arm["verdicts"]:
+            name = "exam" if verdict["budget"] == "mmlu_points" else "retention"
+            lines.append(
+                f"- {escape_markdown(arm['name'], 40)}, {name}: {escape_markdown(verdict['text'])}"
+            )
+    return "\n".join(lines) or "No budget was judged."
+
+
+def _receipts(report: Tree) -> str:
+    header = ["model", "phase", "source", "role", "asked", "realised", "tokens", "epochs"]
+    rows = []
+    for arm in report["arms"]:
+        for phase in (arm["receipt"] or {}).get("phases") or []:
+            for source in phase.get("sources") or []:
+                rows.append(
+                    [
+                        escape_markdown(arm["name"], 40),
+                        escape_markdown(phase.get("name"), 40),
+                        escape_markdown(source.get("name"), 40),
+                        escape_markdown(source.get("role"), 20),
+                        number(source.get("asked_share"), "share"),
+                        number(source.get("realised_share"), "share"),
+                        number(source.get("tokens"), "tokens"),
+                        number(source.get("epochs"), "epochs"),
+                    ]
+                )
+    return _table(header, rows) if rows else "No receipt was found."
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    rule = "|" + "---|" * len(header)
+    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
+    return "\n".join(["| " + " | ".join(header) + " |", rule, *lines])

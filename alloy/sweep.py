@@ -1,0 +1,110 @@
+"""The arms of a ratio sweep: independent runs, measured in the same way as their base."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from alloy.building import build_recipe
+from alloy.evaluation import evaluate
+from alloy.planning import plan_recipe
+from alloy.training import run_folder, train_recipe
+from checkpoints.folder import write_json
+from configs import AlloyError, Recipe, UserError
+
+Show = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One run of a sweep."""
+
+    name: str
+    kind: Literal["arm", "control", "saturation"]
+    general_share: float
+    tokens: int
+
+
+def reference_model(recipe: Recipe) -> str:
+    """The model that arms are compared with: ``compare_with``, else the start itself."""
+    if recipe.base is None or (recipe.base.compare_with or recipe.base.model) is None:
+        raise UserError("the recipe names no model to measure", "set base.model or --model")
+    return str(recipe.base.compare_with or recipe.base.model)
+
+
+def arms(recipe: Recipe) -> list[Arm]:
+    """The arms by ascending general share, then the saturation check of the first of them."""
+    if recipe.sweep is None:
+        raise UserError("the recipe has no sweep", "add sweep: {general: [0, 0.05, 0.25]}")
+    shares = sorted(set(recipe.sweep.general))
+    total = recipe.schedule.tokens
+    found = [
+        Arm(f"general_{share:g}", "control" if share == 1 else "arm", share, total)
+        for share in shares
+    ]
+    if recipe.sweep.saturation is not None:
+        part = recipe.sweep.saturation
+        name = f"general_{shares[0]:g}_at_{part:g}_tokens"
+        found.append(Arm(name, "saturation", shares[0], round(part * total)))
+    return found
+
+
+def arm_recipe(recipe: Recipe, arm: Arm) -> Recipe:
+    """The recipe of one arm: another share, perhaps other tokens, and a run folder of its own."""
+    return recipe.model_copy(
+        update={
+            "name": f"{recipe.name}/arms/{arm.name}",
+            "mix": recipe.mix.model_copy(update={"general": arm.general_share}),
+            "schedule": recipe.schedule.model_copy(update={"tokens": arm.tokens}),
+            "sweep": None,
+        }
+    )
+
+
+def run_sweep(recipe: Recipe, show: Show) -> dict[str, Any]:
+    """Train and measure every arm, and write sweep.json beside them.
+
+    All arms are planned before the first is trained, so that a share that cannot be met costs
+    nothing. A failed arm is recorded with its reason and does not stop the others.
+    """
+    began = time.monotonic()
+    folder = run_folder(recipe)
+    build_recipe(recipe, show)
+    planned = [(arm, arm_recipe(recipe, arm)) for arm in arms(recipe)]
+    for _, own in planned:
+        plan_recipe(own)
+    evaluate(
+        recipe, plan_recipe(recipe), reference_model(recipe), folder / "evals/base", "base", show
+    )
+    done = [_run_arm(arm, own, folder, show) for arm, own in planned]
+    record = {
+        "name": recipe.name,
+        "seconds": round(time.monotonic() - began, 1),
+        "tokens_per_arm": recipe.schedule.tokens,
+        "budget": recipe.budget.model_dump(),
+        "world_note": recipe.note,
+        "base": {"name": "base", "model": reference_model(recipe), "eval": "evals/base"},
+        "arms": done,
+    }
+    write_json(folder / "sweep.json", record)
+    return record
+
+
+def _run_arm(arm: Arm, own: Recipe, folder: Path, show: Show) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": arm.name,
+        "kind": arm.kind,
+        "general_share": arm.general_share,
+        "tokens": arm.tokens,
+        "run": f"arms/{arm.name}",
+        "eval": f"evals/{arm.name}",
+        "failed": None,
+    }
+    try:
+        export = train_recipe(own, show)
+        evaluate(own, plan_recipe(own), str(export), folder / entry["eval"], arm.name, show)
+    except AlloyError as error:
+        show(f"{arm.name}: failed: {error.message}")
+        entry["failed"] = error.message
+    return entry

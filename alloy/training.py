@@ -1,0 +1,98 @@
+"""A recipe's run folder: from the plan to the exported model."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alloy.building import build_recipe
+from alloy.planning import Planned, plan_recipe
+from alloy.tokenizing import tokenizer_name
+from checkpoints.folder import last_good, write_json
+from configs import Base, Recipe, UserError
+from mixing.receipt import receipt
+from pretrain.job import Job
+from pretrain.launch import run_ranks
+from pretrain.run_folder import claim
+
+# What may change between two starts of one run: none of it changes what is computed.
+_FREE_TRAIN_KEYS = {"ranks", "micro_batch_rows", "checkpoint_tokens", "keep_last"}
+RECEIPT_WINDOWS = 10
+
+
+def run_folder(recipe: Recipe) -> Path:
+    return Path(recipe.run_dir) / recipe.name
+
+
+def train_recipe(recipe: Recipe, show: Callable[[str], None]) -> Path:
+    """Train to the end of the plan, going on where an earlier start stopped.
+
+    Returns the exported Hugging Face folder. Raises UserError for a recipe that cannot be
+    trained, and where the run folder belongs to other settings.
+    """
+    if recipe.base is None:
+        raise UserError("the recipe has no base to train", "add base: {model: ...}")
+    run = run_folder(recipe)
+    _check_writable(run)
+    build_recipe(recipe, show)
+    planned = plan_recipe(recipe)
+    claim(run, deciding(recipe))
+    if _complete(run, planned):
+        show(f"{recipe.name}: already trained")
+        return run / "export"
+    _write_plan(run, planned)
+    run_ranks(_job(recipe, recipe.base, run, planned), lambda line: show(f"{recipe.name}: {line}"))
+    return run / "export"
+
+
+def deciding(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide a run's result; the rest may change when it is started again."""
+    tree = recipe.model_dump(mode="json", include={"base", "data", "mix", "schedule", "train"})
+    tree["data"].pop("store")
+    tree["train"] = {k: v for k, v in tree["train"].items() if k not in _FREE_TRAIN_KEYS}
+    return tree
+
+
+def _check_writable(run: Path) -> None:
+    """Before hours of building: the nearest existing folder above the run must take files."""
+    there = next(p for p in (run, *run.parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"run folder {run}: {there} is not writable", "choose another run_dir")
+
+
+def _complete(run: Path, planned: Planned) -> bool:
+    checkpoint, _ = last_good(run / "checkpoints")
+    return (
+        checkpoint is not None
+        and checkpoint.state["complete"]
+        and checkpoint.state["plan_hash"] == planned.plan.hash
+        and (run / "lineage.json").is_file()
+    )
+
+
+def _write_plan(run: Path, planned: Planned) -> None:
+    write_json(run / "plan.json", planned.plan.to_json())
+    window = max(1, planned.plan.rows // RECEIPT_WINDOWS)
+    write_json(run / "receipt.json", receipt(planned.plan, planned.rows(), window))
+
+
+def _job(recipe: Recipe, base: Base, run: Path, planned: Planned) -> Job:
+    return Job(
+        run=str(run.resolve()),
+        base=base,
+        data=recipe.data,
+        schedule=recipe.schedule,
+        train=recipe.train,
+        keys=planned.keys,
+        tokenizer=tokenizer_name(base, recipe.data),
+        lineage={
+            "base": base.model or f"random {json.dumps(base.architecture, sort_keys=True)}",
+            "revision": base.revision,
+            "start": base.start,
+            "peak_lr": recipe.schedule.peak_lr,
+            "annealed": recipe.schedule.anneal > 0,
+            "final_lr_ratio": recipe.schedule.final_lr_ratio,
+            "general_share": recipe.mix.general,
+        },
+    )

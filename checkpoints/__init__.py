@@ -1,0 +1,10 @@
+"""Checkpoints that are either whole or not there, in a form that no world size is baked into.
+
+    named fp32 weights + Adam moments ─▶ tensors ─▶ folder (staged, hashed, renamed)
+    folder ─▶ verified Checkpoint ─▶ training state | Hugging Face folder
+
+folder.py   staging folder, manifest with sizes and sha256, one rename; verification; last good one
+tensors.py  which rank writes which parameter, and reading them back by name
+retain.py   which checkpoints a policy keeps
+export.py   Hugging Face folder from a checkpoint's fp32 weights, proved by reloading it
+"""

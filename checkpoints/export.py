@@ -1,0 +1,61 @@
+"""A Hugging Face folder from a model, proved by loading it again and comparing logits."""
+
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from checkpoints.folder import sync_folder
+from configs import CheckFailed
+
+LOGIT_TOLERANCE = 1e-5
+"""Largest difference in fp32 between the logits of a model and of its reloaded export."""
+_PROBE_TOKENS = 16
+
+
+def export_folder(model: PreTrainedModel, tokenizer: str, target: Path) -> None:
+    """Write ``model`` (fp32) and its tokenizer to ``target``, replacing it as a whole.
+
+    ``tokenizer`` is a tokenizer.json, a folder or a hub id. Raises CheckFailed where the reloaded
+    logits differ by more than LOGIT_TOLERANCE; then ``target`` is left as it was.
+    """
+    staging = target.with_name(target.name + ".incomplete")
+    if staging.exists():
+        shutil.rmtree(staging)
+    model.save_pretrained(staging)
+    _load_tokenizer(tokenizer, model.config.eos_token_id).save_pretrained(staging)
+    difference = _logit_difference(model, staging)
+    if not difference <= LOGIT_TOLERANCE:
+        shutil.rmtree(staging)
+        raise CheckFailed(f"{target}: reloaded logits differ by {difference:.3g}", "report this")
+    if target.exists():
+        shutil.rmtree(target)
+    staging.rename(target)
+    sync_folder(target.parent)
+
+
+def _load_tokenizer(name: str, eos_id: int | list[int] | None) -> PreTrainedTokenizerFast:
+    if not Path(name).is_file():
+        return AutoTokenizer.from_pretrained(name)
+    loaded = PreTrainedTokenizerFast(tokenizer_file=name)
+    if isinstance(eos_id, int):
+        loaded.eos_token = loaded.convert_ids_to_tokens(eos_id)
+        loaded.pad_token = loaded.eos_token
+    return loaded
+
+
+def _logit_difference(model: PreTrainedModel, folder: Path) -> float:
+    reloaded = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="sdpa"
+    )
+    vocab = model.get_input_embeddings().weight.shape[0]
+    probe = torch.arange(_PROBE_TOKENS).remainder(vocab)[None]
+    model.eval()
+    with torch.no_grad():
+        return float((model(probe).logits - reloaded.eval()(probe).logits).abs().max())

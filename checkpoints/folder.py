@@ -1,0 +1,162 @@
+"""A checkpoint folder: staged, hashed and renamed, so that "exists" means "complete".
+
+The name holds the step and the manifest is written last, inside the staging folder; the rename
+publishes everything at once. There is no pointer file beside the folders that could disagree
+with them: the newest folder that verifies is the newest checkpoint.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from configs import UserError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_NAME = re.compile(r"^step_(\d{9})$")
+_STAGING = ".incomplete"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published checkpoint: its folder and the state in its manifest."""
+
+    path: Path
+    step: int
+    state: dict[str, Any]
+
+
+def step_name(step: int) -> str:
+    return f"step_{step:09d}"
+
+
+def begin(root: Path, step: int) -> Path:
+    """Make the empty staging folder of a step; a half-written earlier try is removed."""
+    staging = root / (step_name(step) + _STAGING)
+    if staging.exists():
+        shutil.rmtree(staging)
+    staging.mkdir(parents=True)
+    return staging
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Flush a file to disk and return its size in bytes and sha256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def commit(
+    staging: Path, step: int, files: dict[str, dict[str, Any]], state: dict[str, Any]
+) -> Path:
+    """Write the manifest last, flush, and publish by one rename."""
+    manifest = {"format": FORMAT, "step": step, "state": state, "files": files}
+    write_json(staging / MANIFEST, manifest)
+    final = staging.parent / step_name(step)
+    if final.exists():  # a damaged one that was refused and trained again
+        shutil.rmtree(final)
+    staging.rename(final)
+    sync_folder(final.parent)
+    return final
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file atomically and durably."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def problems(path: Path, deep: bool = True) -> list[str]:
+    """What is wrong with a published checkpoint, each line naming the file; empty: good.
+
+    ``deep`` also compares contents with their sha256, which reads every byte.
+    """
+    manifest = _manifest(path)
+    if manifest is None:
+        return [f"{path / MANIFEST}: missing or not JSON"]
+    found = []
+    for name, entry in sorted(manifest["files"].items()):
+        file = path / name
+        if not file.is_file():
+            found.append(f"{file}: missing")
+        elif file.stat().st_size != entry["bytes"]:
+            found.append(f"{file}: {file.stat().st_size} bytes, not {entry['bytes']}")
+        elif deep and describe(file)["sha256"] != entry["sha256"]:
+            found.append(f"{file}: content differs from its sha256")
+    return found
+
+
+def steps(root: Path) -> list[int]:
+    """Steps of the published checkpoints, ascending; staging folders do not count."""
+    if not root.is_dir():
+        return []
+    matches = (_NAME.match(p.name) for p in root.iterdir())
+    return sorted(int(m[1]) for m in matches if m)
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open one checkpoint after verifying every byte of it."""
+    wrong = problems(path)
+    if wrong:
+        raise UserError(f"damaged checkpoint: {wrong[0]}", "take an earlier one of the same run")
+    manifest = _manifest(path)
+    assert manifest is not None
+    return Checkpoint(path, manifest["step"], manifest["state"])
+
+
+def last_good(root: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that verifies, and what was wrong with the newer ones."""
+    refused: list[str] = []
+    for step in reversed(steps(root)):
+        path = root / step_name(step)
+        wrong = problems(path)
+        if not wrong:
+            return open_checkpoint(path), refused
+        refused.extend(wrong)
+    return None, refused
+
+
+def newest(folder: Path) -> Checkpoint:
+    """The newest good checkpoint of a run folder, or the checkpoint that ``folder`` itself is."""
+    if (folder / MANIFEST).is_file():
+        return open_checkpoint(folder)
+    found, refused = last_good(folder / "checkpoints")
+    if found is None:
+        detail = f" ({refused[0]})" if refused else ""
+        raise UserError(f"{folder}: no good checkpoint{detail}", "give the folder of a trained run")
+    return found
+
+
+def is_alloy(folder: Path) -> bool:
+    """Whether a folder is an Alloy run or one of its checkpoints, not a Hugging Face folder."""
+    return (folder / MANIFEST).is_file() or bool(steps(folder / "checkpoints"))
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    return value if isinstance(value, dict) and value.get("format") == FORMAT else None

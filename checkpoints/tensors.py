@@ -1,0 +1,48 @@
+"""The tensors of a checkpoint by parameter name: fp32 weights and both Adam moments.
+
+Each rank writes the parameters that it owns, whole. Nothing depends on the ZeRO stage, the
+number of ranks or the order of parameter groups, so any other run shape can load it.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from checkpoints.folder import Checkpoint
+
+WEIGHTS, EXP_AVG, EXP_AVG_SQ = "weights", "exp_avg", "exp_avg_sq"
+KINDS = (WEIGHTS, EXP_AVG, EXP_AVG_SQ)
+
+
+def owners(numel: Mapping[str, int], ranks: int) -> dict[str, int]:
+    """Rank that writes each parameter: largest first, to the rank with the least so far."""
+    load = [0] * ranks
+    chosen: dict[str, int] = {}
+    for name in sorted(numel, key=lambda n: (-numel[n], n)):
+        rank = min(range(ranks), key=lambda r: (load[r], r))
+        chosen[name] = rank
+        load[rank] += numel[name]
+    return chosen
+
+
+def file_name(rank: int) -> str:
+    return f"tensors_{rank:05d}.safetensors"
+
+
+def write(path: Path, tensors: Mapping[tuple[str, str], torch.Tensor]) -> None:
+    """Write {(kind, parameter name): fp32 tensor} to one file."""
+    flat = {f"{kind}/{name}": t.contiguous().cpu() for (kind, name), t in tensors.items()}
+    save_file(flat, path)
+
+
+def read(checkpoint: Checkpoint, kind: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """All tensors of one kind, by parameter name."""
+    for path in sorted(checkpoint.path.glob("tensors_*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)
+                found, _, name = key.partition("/")
+                if found == kind:
+                    yield name, file.get_tensor(key)

@@ -1,0 +1,47 @@
+"""The recipe: one YAML file that says all of a run.
+
+    recipe.yaml + --set overrides ─▶ load ─▶ Recipe (frozen sections) ─▶ every other package
+
+errors.py   the exceptions that end a command with one line and a hint
+units.py    "500M" -> 500000000 tokens, "25%" -> 0.25
+recipe.py   the sections and their checks
+load.py     YAML and --set overrides to a Recipe; unknown keys name the nearest one
+"""
+
+from configs.errors import AlloyError, CheckFailed, UserError
+from configs.load import load_recipe
+from configs.recipe import (
+    Base,
+    Budget,
+    Data,
+    DomainTask,
+    Evals,
+    Mix,
+    MmluTask,
+    PhaseMix,
+    Recipe,
+    Schedule,
+    Source,
+    Sweep,
+    Train,
+)
+
+__all__ = [
+    "AlloyError",
+    "Base",
+    "Budget",
+    "CheckFailed",
+    "Data",
+    "DomainTask",
+    "Evals",
+    "Mix",
+    "MmluTask",
+    "PhaseMix",
+    "Recipe",
+    "Schedule",
+    "Source",
+    "Sweep",
+    "Train",
+    "UserError",
+    "load_recipe",
+]

@@ -1,0 +1,293 @@
+"""The sections of a recipe. Frozen: a change is a new recipe, never an assignment."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from configs.units import Count, Share
+
+Fraction = Annotated[Share, Field(ge=0.0, le=1.0)]
+PositiveCount = Annotated[Count, Field(gt=0)]
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    """Common settings of all sections: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Base(Section):
+    """The checkpoint that training starts from."""
+
+    model: str | None = None
+    """Hub id, Hugging Face folder, or the folder of an Alloy run (its newest checkpoint)."""
+    revision: str | None = None
+    """Hub revision, for models that publish their stages."""
+    architecture: dict[str, Any] | None = None
+    """A transformers config (with ``model_type``) to start from random weights instead."""
+    start: Literal["weights", "weights+moments"] = "weights"
+    """What is taken over: optimizer moments exist only in the folder of an Alloy run."""
+    compare_with: str | None = None
+    """The model that arms are compared with, where it is not ``model`` itself: the annealed
+    sibling of an un-annealed start. Arms end annealed, so their reference must be too."""
+    compare_with_revision: str | None = None
+    """Hub revision of ``compare_with``."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if (self.model is None) == (self.architecture is None):
+            raise ValueError("give exactly one of base.model and base.architecture")
+        if self.architecture is not None and "model_type" not in self.architecture:
+            raise ValueError("base.architecture needs a model_type, such as llama")
+        if self.architecture is not None and self.start != "weights":
+            raise ValueError("random weights have no moments: base.start must be weights")
+        return self
+
+
+class Source(Section):
+    """One named body of text."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Short name, used in every table."""
+    role: Literal["domain", "general", "retention"]
+    """domain: your text; general: text mixed in against forgetting; retention: general text
+    that is never trained on, on which forgetting is judged."""
+    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+    """Files, folders or globs of JSONL (.jsonl, .jsonl.zst, .jsonl.gz)."""
+    text_column: str = "text"
+    """Key of the text in each row."""
+    id_column: str = "id"
+    """Key of the document's id; where a row has none, the file name and line are its id."""
+    max_epochs: Annotated[float, Field(gt=0)] = 4.0
+    """Most passes over this source in one run; a plan that needs more is refused. Four passes
+    are worth nearly as much as fresh text (Muennighoff et al. 2023)."""
+    heldout: Fraction = 0.005
+    """Share of the documents kept out of training, by content hash, for bits-per-byte."""
+    max_bad: Fraction = 0.0
+    """Share of the rows that may be quarantined before the build fails."""
+    max_doc_bytes: PositiveCount = 256_000_000
+    """Longest document in UTF-8 bytes; longer ones are quarantined."""
+
+
+class Data(Section):
+    """What is tokenized, and how it becomes rows."""
+
+    tokenizer: str | None = None
+    """Folder, tokenizer.json or hub id; the base's own when left out."""
+    store: str = ".alloy/store"
+    """Folder of the built shards, shared by all recipes."""
+    seq_len: Annotated[int, Field(ge=8)] = 4096
+    """Tokens in a row."""
+    packing: Literal["best_fit", "concat"] = "best_fit"
+    """best_fit fills rows with whole documents (Ding et al. 2024); concat cuts a stream."""
+    document_mask: bool = True
+    """Whether attention stays inside a document and positions restart at each."""
+    append_eos: bool = True
+    """Whether each document ends in the tokenizer's end-of-text token."""
+    shard_tokens: PositiveCount = 64_000_000
+    """Most tokens in one shard file."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the order of rows."""
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Self:
+        names = [s.name for s in self.sources]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"two sources are called '{twice[0]}'")
+        return self
+
+    def by_role(self, role: str) -> tuple[Source, ...]:
+        return tuple(s for s in self.sources if s.role == role)
+
+
+class Mix(Section):
+    """How the sources share the training."""
+
+    unit: Literal["supervised_tokens", "tokens"] = "supervised_tokens"
+    """What a share counts: targets of the loss, or all tokens of the rows."""
+    general: Fraction = 0.25
+    """Share of all general sources together; the domain gets the rest."""
+    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Relative weights inside a side; a side without any is weighted by its sources' sizes."""
+
+
+class PhaseMix(Section):
+    """A phase's own mix, where it differs from ``mix``."""
+
+    general: Fraction
+    """Share of the general sources in this phase."""
+
+
+class Schedule(Section):
+    """Length of the run and its learning rate, both by position in tokens."""
+
+    tokens: PositiveCount
+    """Positions to train on (rows x seq_len), rounded down to whole steps."""
+    batch_tokens: PositiveCount = 1_000_000
+    """Positions in one optimizer step, rounded down to whole rows."""
+    peak_lr: Annotated[float, Field(gt=0, lt=1)]
+    """Learning rate of the stable phase."""
+    warmup: Fraction = 0.01
+    """Share of the tokens with a rising learning rate."""
+    anneal: Fraction = 0.2
+    """Share of the tokens, at the end, with a falling learning rate; warmup + stable + anneal
+    make up the whole."""
+    anneal_shape: Literal["linear", "1-sqrt", "cosine", "exponential"] = "linear"
+    """linear and 1-sqrt (Haegele et al. 2024) reach final_lr_ratio x peak at the end."""
+    final_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Learning rate at the end of the anneal, as a share of the peak."""
+    phases: dict[Literal["warmup", "stable", "anneal"], PhaseMix] = {}
+    """Mixes of single phases."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        if self.warmup + self.anneal > 1 + 1e-12:
+            raise ValueError(
+                f"schedule.warmup {self.warmup:.0%} + schedule.anneal {self.anneal:.0%} "
+                f"is {self.warmup + self.anneal:.0%}, over 100%"
+            )
+        if self.anneal_shape == "exponential" and self.final_lr_ratio == 0:
+            raise ValueError("an exponential anneal needs schedule.final_lr_ratio over 0")
+        return self
+
+
+class Train(Section):
+    """How the steps are computed."""
+
+    zero: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO stage."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Compute precision; masters and moments are fp32."""
+    ranks: PositiveCount = 1
+    """Processes on this machine: one a GPU, or CPU processes where there is none."""
+    micro_batch_rows: PositiveCount = 1
+    """Most rows of one forward pass on one rank; what remains of a step is accumulated."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """On matrices only: not on norms, biases and embeddings."""
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    grad_clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest global gradient norm."""
+    z_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the squared log-partition (PaLM); 1e-5..1e-4 steadies very deep anneals."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of random weights and dropout."""
+    checkpoint_tokens: PositiveCount | None = None
+    """Positions between two checkpoints; left out: only the stage ends are kept."""
+    keep_last: PositiveCount = 2
+    """Checkpoints kept besides the stage ends."""
+    max_skipped_steps: Annotated[int, Field(ge=0)] = 10
+    """Steps in a row with non-finite gradients before the run stops."""
+    deepspeed: dict[str, Any] = {}
+    """Raw DeepSpeed keys; the ones that Alloy owns are refused."""
+
+
+class MmluTask(Section):
+    """Multiple choice in MMLU's form."""
+
+    path: str
+    """Folder with test/*_test.csv and dev/*_dev.csv, in either published layout."""
+    shots: Annotated[int, Field(ge=0, le=5)] = 5
+    """Worked examples before each question, from the dev files."""
+    limit_per_subject: PositiveCount | None = None
+    """Questions of each subject; left out: all."""
+    items: str | None = None
+    """JSONL of {subject, index, replayed}: which items ask for what the general sources hold,
+    so that replayed and never-replayed knowledge are scored apart."""
+
+
+class DomainTask(Section):
+    """A labelled test set of the domain."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    path: str
+    """JSONL with a prompt and the expected label in each row."""
+    prompt_column: str = "prompt"
+    label_column: str = "label"
+    metric: Literal["exact_label", "label_path"] = "exact_label"
+    """label_path scores 'a > b > c' per level and as a whole."""
+    max_new_tokens: PositiveCount = 32
+    """Longest generated answer; generation stops at the first line break."""
+    limit: PositiveCount | None = None
+    """Test rows; left out: all."""
+
+
+class Evals(Section):
+    """What the base and every arm are measured on, all in the same way."""
+
+    mmlu: MmluTask | None = None
+    domain: tuple[DomainTask, ...] = ()
+    batch_tokens: PositiveCount = 8192
+    """Tokens of one forward pass in evaluation."""
+    bpb_tokens: PositiveCount = 200_000
+    """Most tokens of each source for bits-per-byte."""
+    bootstrap: PositiveCount = 2000
+    """Resamples of an interval."""
+
+
+class Budget(Section):
+    """The forgetting that is allowed; left out: none is judged."""
+
+    mmlu_points: Annotated[float, Field(gt=0)] | None = None
+    """Largest drop of MMLU accuracy in points (hundredths)."""
+    retention_bpb: Annotated[float, Field(gt=0)] | None = None
+    """Largest rise of bits-per-byte on retention text."""
+
+
+class Sweep(Section):
+    """The arms of a ratio sweep."""
+
+    general: Annotated[tuple[Fraction, ...], Field(min_length=1)]
+    """General shares, an arm each. 1.0 is the control: the same tokens without the domain."""
+    saturation: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Also train the arm with the smallest share at this fraction of the tokens, and report how
+    much of its gain the last part added: whether mixing costs more than exposures."""
+
+
+class Recipe(Section):
+    """All of a run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+    """Name of the run; its folder is ``run_dir``/``name``."""
+    run_dir: str = "runs"
+    """Folder that holds the run folders."""
+    note: str | None = None
+    """A sentence for the report's caveats: what a reader must know about this data."""
+    base: Base | None = None
+    data: Data
+    mix: Mix = Mix()
+    schedule: Schedule
+    train: Train = Train()
+    evals: Evals = Evals()
+    budget: Budget = Budget()
+    sweep: Sweep | None = None
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> Self:
+        if self.base is None and self.data.tokenizer is None:
+            raise ValueError("without a base, data.tokenizer says how to tokenize")
+        random = self.base is not None and self.base.architecture is not None
+        if random and self.data.tokenizer is None:
+            raise ValueError("random weights have no tokenizer: give data.tokenizer")
+        if self.schedule.batch_tokens < self.data.seq_len:
+            raise ValueError(
+                f"schedule.batch_tokens {self.schedule.batch_tokens} holds no row of "
+                f"data.seq_len {self.data.seq_len}"
+            )
+        if self.schedule.tokens < self.schedule.batch_tokens:
+            raise ValueError(
+                f"schedule.tokens {self.schedule.tokens} is under one step of "
+                f"schedule.batch_tokens {self.schedule.batch_tokens}"
+            )
+        known = {s.name for s in self.data.sources if s.role != "retention"}
+        strangers = sorted(set(self.mix.weights) - known)
+        if strangers:
+            raise ValueError(f"mix.weights names '{strangers[0]}', which no trained source is")
+        return self

@@ -1,0 +1,29 @@
+"""What a model knows: MMLU, in-domain F1, bits-per-byte, and statistics to compare models with.
+
+    Hugging Face folder + recipe's evals + held-out documents
+        ─▶ evaluate ─▶ per-item records (JSONL) ─▶ summary.json ─▶ stats (paired) ─▶ report
+
+    mmlu_items ─▶ Exam ─▶ lm_eval_tasks | mmlu_scorer ─▶ ItemScore ─▶ exam_records
+    domain_items ─▶ DomainRow ─▶ generate ─▶ domain_f1
+    EvalDocument ─▶ bpb
+
+subjects.py       MMLU's 57 subjects and their four categories
+mmlu_items.py     CSV folders in either published layout to an Exam
+mmlu_prompts.py   the templates of the letter and the cloze form, as lm-eval has them
+lm_eval_tasks.py  the exam through lm-eval (the only file that imports it)
+mmlu_scorer.py    the letter form without lm-eval: few-shot prefix once, last position only
+exam_records.py   scores to one record an item, records to the exam's summary
+domain_items.py   labelled JSONL of the domain to rows
+domain_f1.py      predictions to F1, exact match, format-free accuracy, invalid rate
+generate.py       greedy answers in batches, up to the first line break
+bpb.py            bits per byte, a record a document
+model_state.py    what a scorer must leave as it was; length of the context; loading a folder
+stats.py          McNemar, intervals, clustered errors, Holm, detectable drop, verdicts
+bootstrap.py      bootstrap limits of accuracies, F1 and bits per byte, paired or not
+records.py        hashes, atomic records, and when an evaluation may be reused
+summarize.py      records to every number of the summary
+evaluate.py       all of it on one model
+
+stats, bootstrap, records, summarize and what they import need no torch, transformers or lm_eval,
+so that reports can be rebuilt without them.
+"""

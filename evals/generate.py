@@ -1,0 +1,122 @@
+"""Greedy answers in batches: left padding with its own positions and mask, a KV cache, and a stop
+at the first line break."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from configs.errors import UserError
+from evals.model_state import context_tokens, require_end_of_text, undisturbed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model wrote after a prompt, up to the first line break or the end of the text.
+
+    ``truncated``: the prompt lost its start. ``finished``: it stopped by itself.
+    """
+
+    text: str
+    truncated: bool
+    finished: bool
+
+
+def answer_all(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    batch_tokens: int,
+    progress: Callable[[str], None],
+) -> list[Answer]:
+    """Greedy answers in the order of the prompts. The same on every run; batches do not matter
+    beyond floating-point noise.
+
+    ``batch_tokens`` bounds rows x (prompt + answer) of one batch. A prompt longer than the
+    context less the answer keeps its end. Raises UserError where the answer alone fills the
+    context.
+    """
+    room = context_tokens(model) - max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"max_new_tokens {max_new_tokens} leaves no room for a prompt in a context of "
+            f"{context_tokens(model)}",
+            f"set it to at most {context_tokens(model) // 2}",
+        )
+    encoded = [tokenizer.encode(prompt) for prompt in prompts]
+    empty = next((row for row, ids in enumerate(encoded) if not ids), None)
+    if empty is not None:
+        raise UserError(f"prompt {empty} has no tokens", "remove empty prompts")
+    order = sorted(range(len(prompts)), key=lambda row: -len(encoded[row]))
+    answers: dict[int, Answer] = {}
+    with undisturbed(model):
+        while order:
+            longest = min(len(encoded[order[0]]), room) + max_new_tokens
+            batch, order = _split(order, max(1, batch_tokens // longest))
+            texts = _generate(model, tokenizer, [encoded[r][-room:] for r in batch], max_new_tokens)
+            for row, (text, finished) in zip(batch, texts, strict=True):
+                answers[row] = Answer(text, len(encoded[row]) > room, finished)
+            progress(f"answers: {len(answers)} of {len(prompts)}")
+    return [answers[row] for row in range(len(prompts))]
+
+
+def _split(rows: list[int], size: int) -> tuple[list[int], list[int]]:
+    return rows[:size], rows[size:]
+
+
+def _generate(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int
+) -> list[tuple[str, bool]]:
+    """(text, finished) of each prompt in one batch; rows that are done are computed but ignored."""
+    end = require_end_of_text(tokenizer, "generation")
+    ids, mask = _left_padded(prompts, end, model.device)
+    accepted = inspect.signature(model.forward).parameters
+    texts, done = [""] * len(prompts), [False] * len(prompts)
+    written: list[list[int]] = [[] for _ in prompts]
+    cache = None
+    for _ in range(max_new_tokens):
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        options = {"position_ids": positions, "logits_to_keep": 1}
+        output = model(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            **{name: value for name, value in options.items() if name in accepted},
+        )
+        cache = output.past_key_values
+        chosen = output.logits[:, -1].argmax(-1)  # (rows,)
+        for row, token in enumerate(chosen.tolist()):
+            if not done[row]:
+                texts[row], done[row] = _extended(tokenizer, written[row], token, end)
+        if all(done):
+            break
+        ids = chosen[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
+    return list(zip(texts, done, strict=True))
+
+
+def _extended(tokenizer: Any, written: list[int], token: int, end: int) -> tuple[str, bool]:
+    """The text with one more token, cut at a line break, and whether it is finished."""
+    if token == end:
+        return tokenizer.decode(written), True
+    written.append(token)
+    # A line break may be inside a token, and a character may take several tokens.
+    text, line_break, _ = tokenizer.decode(written).partition("\n")
+    return text, bool(line_break)
+
+
+def _left_padded(
+    prompts: Sequence[list[int]], pad: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(rows, width) ids that all end in the last column, and the mask of real ones."""
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.full((len(prompts), width), pad, device=device)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt, device=device)
+        mask[row, width - len(prompt) :] = 1
+    return ids, mask

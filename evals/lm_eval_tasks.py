@@ -1,0 +1,164 @@
+"""The exam through lm-eval's own task machinery, from local files; the only file that imports it.
+
+Each subject is a complete task config with the fields of lm-eval's mmlu (letter) or
+mmlu_continuation (cloze) template, given as a dict: a dict that only names a built-in task does
+not inherit its fields. Questions are handed over in memory, so nothing is looked up on the hub
+and nothing is cached under a path.
+"""
+
+import contextlib
+import copy
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import datasets
+from lm_eval.evaluator import evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+
+from evals.exam_records import ItemScore
+from evals.mmlu_items import LETTERS, Exam, MmluItem, MmluSubject
+from evals.mmlu_prompts import (
+    CLOZE_TEMPLATE,
+    LETTER_TEMPLATE,
+    cloze_description,
+    letter_description,
+)
+from evals.model_state import context_tokens, undisturbed
+
+Form = Literal["letter", "cloze"]
+
+
+class BatchedHFLM(HFLM):
+    """lm-eval's Hugging Face model with batches sized in tokens and truncated prompts counted.
+
+    ``truncated`` collects the contexts that lost their start: lm-eval only logs them.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, batch_tokens: int) -> None:
+        # lm-eval may give the tokenizer a pad token: it gets its own copy.
+        super().__init__(
+            pretrained=model,
+            tokenizer=copy.deepcopy(tokenizer),
+            batch_size=1,
+            max_length=context_tokens(model),
+        )
+        self.batch_tokens = batch_tokens
+        self.truncated: set[str] = set()
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
+        return super().loglikelihood(requests, disable_tqdm=disable_tqdm)
+
+    def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes = [len(context) + len(continuation) for _, context, continuation in requests]
+        longest = min(max(sizes), self.max_length + 1) - 1  # the last token is not an input
+        self.batch_size_per_gpu = max(1, self.batch_tokens // longest)
+        for (strings, _, _), size in zip(requests, sizes, strict=True):
+            if size > self.max_length + 1:
+                self.truncated.add(strings[0])
+        return super()._loglikelihood_tokens(requests, *args, **kwargs)
+
+
+def score_exam(
+    model: Any,
+    tokenizer: Any,
+    exam: Exam,
+    form: Form,
+    batch_tokens: int,
+    progress: Callable[[str], None],
+) -> list[ItemScore]:
+    """Log-probabilities of the four continuations of every question, in the exam's order.
+
+    The model may be live and in training mode: modes, gradients and random states come back as
+    they were. One subject at a time, so that progress can be told.
+    """
+    scores = []
+    with undisturbed(model):
+        with _quiet():
+            lm = BatchedHFLM(model, tokenizer, batch_tokens)
+        manager = TaskManager(include_defaults=False)
+        for done, subject in enumerate(exam.subjects, 1):
+            scores += _score_subject(lm, manager, subject, form, exam.shots)
+            progress(f"exam, {form} form: {subject.name} ({done} of {len(exam.subjects)} subjects)")
+    return scores
+
+
+def _score_subject(
+    lm: BatchedHFLM, manager: TaskManager, subject: MmluSubject, form: Form, shots: int
+) -> list[ItemScore]:
+    config = task_config(subject, form, shots)
+    lm.truncated.clear()
+    with _quiet():
+        results = evaluate(lm, manager.load([config]), bootstrap_iters=0, log_samples=True)
+    samples = sorted(results["samples"][config["task"]], key=lambda sample: sample["doc_id"])  # type: ignore[index]
+    return [
+        ItemScore(
+            item.subject,
+            item.index,
+            tuple(float(response[0]) for response in sample["filtered_resps"]),  # type: ignore[arg-type]
+            sample["arguments"][0][0] in lm.truncated,
+        )
+        for item, sample in zip(subject.test, samples, strict=True)
+    ]
+
+
+def task_config(subject: MmluSubject, form: Form, shots: int) -> dict[str, Any]:
+    """A whole lm-eval task: the fields of the built-in template and where the rows come from."""
+    shared = {
+        "custom_dataset": lambda **_: {"test": _table(subject.test), "dev": _table(subject.shots)},
+        "test_split": "test",
+        "fewshot_split": "dev" if shots else None,
+        "fewshot_config": {"sampler": "first_n"},
+        "num_fewshot": shots,
+        "output_type": "multiple_choice",
+        "metadata": {"version": 1.0},
+    }
+    if form == "letter":
+        return shared | {
+            "task": f"mmlu_{subject.name}",
+            "description": letter_description(subject.name),
+            "doc_to_text": LETTER_TEMPLATE,
+            "doc_to_choice": list(LETTERS),
+            "doc_to_target": "answer",
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        }
+    return shared | {
+        "task": f"mmlu_{subject.name}_continuation",
+        "description": cloze_description(subject.name),
+        "doc_to_text": CLOZE_TEMPLATE,
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "{{answer}}",
+    }
+
+
+def _table(items: tuple[MmluItem, ...]) -> datasets.Dataset:
+    return datasets.Dataset.from_list(
+        [
+            {"question": item.question, "choices": list(item.choices), "answer": item.answer}
+            for item in items
+        ]
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """lm-eval draws a bar per subject and logs each truncated prompt: both are told otherwise.
+
+    What it prints goes to stderr, minus the lines of progress bars.
+    """
+    logger = logging.getLogger("lm_eval")
+    level, stderr = logger.level, sys.stderr
+    written = io.StringIO()
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(written), contextlib.redirect_stderr(written):
+            yield
+    finally:
+        logger.setLevel(level)
+        lines = written.getvalue().replace("\r", "\n").splitlines()
+        for line in lines:
+            if line.strip() and "it/s]" not in line and "?it/s" not in line and "|" not in line:
+                print(line, file=stderr)

@@ -1,0 +1,74 @@
+"""Every number of a summary from the per-item records alone, without a model."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evals.bootstrap import bootstrap_ratio
+from evals.domain_f1 import summarize_domain
+from evals.exam_records import summarize_exam
+from evals.records import BPB, EXAM, domain_file, read_records, read_summary
+
+
+def recompute_summary(out: Path) -> dict[str, Any]:
+    """The summary in ``out`` with exam, domain and bpb computed anew from the records.
+
+    Identity, settings and times are taken over from summary.json. A difference between the two
+    means that somebody edited one of them.
+    """
+    written = read_summary(out)
+    scores = score_tables(read_all(out, written["settings"]), written["settings"])
+    return {key: scores.get(key, value) for key, value in written.items()}
+
+
+def read_all(out: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The records of an evaluation: exam (or None), domain by task, bpb."""
+    return {
+        "exam": None if settings["shots"] is None else read_records(out / EXAM),
+        "domain": {task: read_records(out / domain_file(task)) for task in settings["metrics"]},
+        "bpb": read_records(out / BPB),
+    }
+
+
+def score_tables(records: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a summary. ``settings``: shots (None: no exam), metrics by task, bootstrap."""
+    resamples, seed = settings["bootstrap"], settings["seed"]
+    exam = records["exam"]
+    return {
+        "exam": None if exam is None else summarize_exam(exam, settings["shots"]),
+        "domain": {
+            task: summarize_domain(rows, settings["metrics"][task], resamples, seed)
+            for task, rows in records["domain"].items()
+        },
+        "bpb": summarize_bpb(records["bpb"], resamples, seed),
+    }
+
+
+def summarize_bpb(
+    records: Sequence[Mapping[str, Any]], resamples: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """Total bits over total bytes of each source, with a 95% bootstrap over its documents.
+
+    The interval is null with fewer than two documents: one says nothing about the next.
+    """
+    sources: dict[str, list[Mapping[str, Any]]] = {}
+    for record in records:
+        sources.setdefault(record["source"], []).append(record)
+    return {name: _source(rows, resamples, seed) for name, rows in sorted(sources.items())}
+
+
+def _source(rows: Sequence[Mapping[str, Any]], resamples: int, seed: int) -> dict[str, Any]:
+    bits = np.array([row["bits"] for row in rows])
+    sizes = np.array([row["bytes"] for row in rows])
+    many = len(rows) > 1
+    return {
+        "role": rows[0]["role"],
+        "split": rows[0]["split"],
+        "bpb": float(bits.sum() / sizes.sum()),
+        "documents": len(rows),
+        "bytes": int(sizes.sum()),
+        "tokens": sum(row["tokens"] for row in rows),
+        "interval": list(bootstrap_ratio(bits, sizes, resamples, seed)) if many else None,
+    }

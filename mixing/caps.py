@@ -1,0 +1,92 @@
+"""Refusing a plan that reads a source too often, with the numbers that would fit."""
+
+import math
+
+from configs import Schedule, UserError
+from mixing.phases import bounds_of_steps
+from mixing.planned import Plan, PlanPhase, PlanSource
+
+
+def refuse_over_caps(plan: Plan, schedule: Schedule) -> None:
+    """Raise UserError for the source that is furthest over its ``max_epochs``, if any is."""
+    over = [s for s in plan.sources if rows_read(plan, s.name) > row_cap(s)]
+    if not over:
+        return
+    worst = max(over, key=lambda s: (plan.epochs[s.name] / s.max_epochs, s.name))
+    epochs = plan.epochs[worst.name]
+    message = (
+        f"source '{worst.name}' would be read {epochs:.2f} times "
+        f"({rows_read(plan, worst.name):,} rows of {worst.rows:,}), over its max_epochs "
+        f"{worst.max_epochs:g}"
+    )
+    tokens = fitting_steps(plan, worst, schedule) * plan.batch_rows * plan.seq_len
+    ways = [f"schedule.tokens {tokens} or less"] if tokens else []
+    shares = fitting_shares(plan, worst)
+    if shares:
+        listed = ", ".join(
+            f"{share:.4g} in {name} (asked {ask:.4g})" for name, share, ask in shares
+        )
+        ways.append(f"a share of at most {listed}")
+    ways.append(f"max_epochs {math.ceil(epochs * 100) / 100:g}")
+    raise UserError(message, "what would fit: " + "; or ".join(ways))
+
+
+def rows_read(plan: Plan, name: str) -> int:
+    """Rows of a source in the whole run, repeats counted."""
+    return sum(part.rows for phase in plan.phases for part in phase.sources if part.name == name)
+
+
+def row_cap(source: PlanSource) -> int:
+    """Most rows that ``max_epochs`` allows; a started row counts as within it."""
+    return math.ceil(source.max_epochs * source.rows - 1e-9)
+
+
+def fitting_steps(plan: Plan, source: PlanSource, schedule: Schedule) -> int:
+    """The most steps of the same schedule and mix that keep ``source`` within its cap; 0: none."""
+    counts = {phase.name: _slot_count(phase, source.name) for phase in plan.phases}
+    denominators = {phase.name: phase.denominator for phase in plan.phases}
+
+    def most_rows(steps: int) -> int:
+        bounds = bounds_of_steps(schedule, steps)
+        known = [(name, n * plan.batch_rows) for name, _, n in bounds if name in counts]
+        return sum(-(-rows * counts[name] // denominators[name]) for name, rows in known)
+
+    low, high = 0, plan.steps  # the cap holds at low and breaks at high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if most_rows(middle) <= row_cap(source) else (low, middle)
+    return low
+
+
+def fitting_shares(plan: Plan, source: PlanSource) -> list[tuple[str, float, float]]:
+    """(phase, share that keeps the cap, asked share) for the phases that read ``source``.
+
+    The other sources keep their proportions. With slot weight w and share s, the sources beside
+    it average A = u s (1 - w) / (w (1 - s)) units a row, where u is its own units a row; a weight
+    w' then needs the share s' = u w' / (u w' + A (1 - w')).
+    """
+    spare = row_cap(source) - len(plan.phases)  # a phase may round up by one row
+    ratio = spare / rows_read(plan, source.name)
+    fitting = []
+    for phase in plan.phases:
+        part = next((p for p in phase.sources if p.name == source.name), None)
+        if part is None or part.rows == 0:
+            continue
+        if len(phase.sources) == 1 or ratio <= 0:
+            return []
+        weight, share = part.slot_count / phase.denominator, part.asked_share
+        others = share * (1 - weight) / (weight * (1 - share))
+        less = weight * ratio
+        fits = less / (less + others * (1 - less))
+        fitting.append((phase.name, _rounded_down(fits), share))
+    return fitting
+
+
+def _rounded_down(value: float) -> float:
+    """Four significant digits, never more than ``value``."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return math.floor(value / step) * step
+
+
+def _slot_count(phase: PlanPhase, name: str) -> int:
+    return sum(part.slot_count for part in phase.sources if part.name == name)

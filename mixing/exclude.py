@@ -1,0 +1,107 @@
+"""Which documents may be trained on: duplicates and held-out ones are left out at packing.
+
+Nothing here touches tokens: another mix, held-out share or set of sources re-tokenizes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from configs import Source, UserError
+from mixing.store import SourceReader
+
+KEPT = np.uint8(0)
+DUPLICATE = np.uint8(1)
+HELDOUT = np.uint8(2)
+REASONS = {int(KEPT): "kept", int(DUPLICATE): "duplicate", int(HELDOUT): "heldout"}
+
+ROLE_ORDER = {"domain": 0, "general": 1, "retention": 2}
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Parts of a source's documents, each int64 (spans,), in order of document and start."""
+
+    document: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+
+def exclusions(readers: Sequence[SourceReader], sources: Sequence[Source]) -> list[np.ndarray]:
+    """Reason code of every document, one uint8 (documents,) array per source.
+
+    A text is kept once: in a domain source rather than a general one, in a trained source
+    rather than a retention one, then in the first source by name, at its first place. Of what
+    is kept, ``heldout`` of each trained source is held out by content hash, at least one
+    document of two or more; a retention source is for evaluation as a whole and has none.
+    """
+    if len(readers) != len(sources):
+        raise UserError(f"{len(readers)} readers for {len(sources)} sources", "one for each")
+    reasons = _duplicates(readers, sources)
+    for reader, source, codes in zip(readers, sources, reasons, strict=True):
+        if source.role != "retention":
+            kept = np.flatnonzero(codes == KEPT)
+            held = heldout_of(np.asarray(reader.content_hashes)[kept], source.heldout)
+            codes[kept[held]] = HELDOUT
+    return reasons
+
+
+def _duplicates(readers: Sequence[SourceReader], sources: Sequence[Source]) -> list[np.ndarray]:
+    """Mark all but the first of equal texts (xxh3_64 and size). 24 bytes a document of memory."""
+    order = sorted(
+        range(len(sources)), key=lambda i: (ROLE_ORDER[sources[i].role], sources[i].name)
+    )
+    texts = np.concatenate([_text_keys(readers[i]) for i in order])
+    _, first = np.unique(texts, return_index=True)
+    is_copy = np.ones(texts.size, bool)
+    is_copy[first] = False
+    reasons: list[np.ndarray] = [np.empty(0, np.uint8)] * len(sources)
+    begin = 0
+    for i in order:
+        end = begin + readers[i].content_hashes.size
+        reasons[i] = np.where(is_copy[begin:end], DUPLICATE, KEPT)
+        begin = end
+    return reasons
+
+
+def _text_keys(reader: SourceReader) -> np.ndarray:
+    """What two documents share when their texts are the same: hash and size in one number."""
+    return mixed(np.asarray(reader.content_hashes) ^ mixed(reader.text_bytes.astype(np.uint64)))
+
+
+def heldout_of(content_hashes: np.ndarray, share: float) -> np.ndarray:
+    """Which of these texts are held out, bool (documents,).
+
+    Decided by each text alone, so more documents, other files or another order leave the rest
+    where it is; only the one document that a small source owes moves with its content.
+    """
+    held = np.zeros(content_hashes.size, bool)
+    if share <= 0.0:
+        return held
+    draws = mixed(content_hashes.astype(np.uint64)) / 2.0**64
+    held = draws < share
+    if content_hashes.size >= 2 and not held.any():
+        held[int(draws.argmin())] = True
+    return held
+
+
+def mixed(values: np.ndarray) -> np.ndarray:
+    """splitmix64's finaliser (Steele et al. 2014) of uint64 values: a bijection whose output
+    bits are independent of what else the values are used for."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def kept_spans(reader: SourceReader, reasons: np.ndarray) -> Spans:
+    """Whole documents that are kept."""
+    document = np.flatnonzero(reasons == KEPT).astype(np.int64)
+    length = reader.lengths[document].astype(np.int64)
+    return Spans(document, np.zeros(document.size, np.int64), length)
+
+
+def heldout_documents(reasons: np.ndarray) -> np.ndarray:
+    """Indices of the documents held out for bits-per-byte, int64."""
+    return np.flatnonzero(reasons == HELDOUT).astype(np.int64)

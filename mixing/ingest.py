@@ -1,0 +1,159 @@
+"""Files of one source through the processes into a writer, in order, counting on the way."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from configs import UserError
+from mixing.documents import Block, HashingReader, RowOptions, read_blocks
+from mixing.encode import BlockTask, Workers, parse_block
+from mixing.inputs import InputFile
+from mixing.ledger import BadRow, Ledger
+from mixing.shards import ShardWriter
+from mixing.tokenizer import Library
+
+SAMPLE_FILES = 8
+SAMPLE_TEXTS_PER_FILE = 32
+SAMPLE_CHARACTERS = 4_000  # of one text
+SAMPLE_BYTES = 1 << 18  # read from the beginning of each file
+PROGRESS_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class TokenEnds:
+    """Ids put before and after every document; None: nothing."""
+
+    bos_id: int | None
+    eos_id: int | None
+
+
+class Tally:
+    """Counts of one build: lines by the reader of the files, bad rows by the quarantine."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.blank_lines = 0
+        self.cut_files = 0
+        self.dropped: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+        self.documents_by_file: Counter[int] = Counter()
+
+    def ledger(self, documents_written: int) -> Ledger:
+        documents_in = self.lines - self.blank_lines
+        return Ledger(documents_in, documents_written, dict(sorted(self.dropped.items())))
+
+    def inputs(self, files: Sequence[InputFile]) -> list[dict[str, Any]]:
+        """The files for the manifest, with where the documents of each begin."""
+        entries: list[dict[str, Any]] = []
+        first_document = 0
+        for index, file in enumerate(files):
+            documents = self.documents_by_file[index]
+            entries.append(
+                {
+                    "name": file.name,
+                    "path": str(file.path.resolve()),
+                    "bytes": file.bytes,
+                    "xxh3_128": file.xxh3_128,
+                    "first_document": first_document,
+                    "documents": documents,
+                }
+            )
+            first_document += documents
+        return entries
+
+
+def ingest(
+    name: str,
+    files: Sequence[InputFile],
+    rows: RowOptions,
+    library: Library,
+    ends: TokenEnds,
+    pool: Workers,
+    writer: ShardWriter,
+    progress: Callable[[str], None],
+) -> Tally:
+    """Write all documents of the files, quarantine the rest. What the writer gets does not
+    depend on the number of processes. Raises UserError where a file is not what was hashed."""
+    tally = Tally()
+    meter = Meter(name, progress)
+    for index, result in pool.encode_in_order(_tasks(files, rows, library, ends, tally, meter)):
+        bad = [result] if isinstance(result, BadRow) else result.bad
+        for row in bad:
+            tally.dropped[row.reason] += 1
+            writer.add_bad(row, name, str(files[index].path))
+        if isinstance(result, BadRow):
+            continue
+        tally.blank_lines += result.blank_lines
+        tally.notes.update(result.notes)
+        tally.documents_by_file[index] += result.lengths.size
+        writer.add(result)
+        meter.show(writer.documents, writer.tokens, writer.text_bytes)
+    return tally
+
+
+def _tasks(
+    files: Sequence[InputFile],
+    rows: RowOptions,
+    library: Library,
+    ends: TokenEnds,
+    tally: Tally,
+    meter: "Meter",
+) -> Iterator[tuple[int, BlockTask | BadRow]]:
+    for index, file in enumerate(files):
+        tally.notes["empty_files"] += file.bytes == 0
+        with open(file.path, "rb") as raw:
+            stream = HashingReader(raw)
+            for item in read_blocks(stream, file.path, rows.max_line_bytes):
+                if isinstance(item, BadRow):
+                    tally.lines += 1
+                    tally.cut_files += item.reason != "over_max_line_bytes"
+                    yield index, item
+                else:
+                    tally.lines += item.lines
+                    yield index, BlockTask(item, rows, library, ends.bos_id, ends.eos_id)
+                meter.read(index, len(files))
+            if stream.finish() != file.xxh3_128:
+                raise UserError(
+                    f"{file.path}: it was changed while it was read",
+                    "build again when nothing writes to it",
+                )
+
+
+def sample_texts(files: Sequence[InputFile], rows: RowOptions) -> list[str]:
+    """Beginnings of the first usable texts of up to SAMPLE_FILES files spread over the source."""
+    step = max(1, len(files) // SAMPLE_FILES)
+    texts: list[str] = []
+    for file in files[::step][:SAMPLE_FILES]:
+        with open(file.path, "rb") as raw:
+            blocks = read_blocks(HashingReader(raw), file.path, rows.max_line_bytes, SAMPLE_BYTES)
+            first = next((b for b in blocks if isinstance(b, Block)), None)
+        if first is not None:
+            usable = parse_block(first, rows)[0][:SAMPLE_TEXTS_PER_FILE]
+            texts += [row.text[:SAMPLE_CHARACTERS] for _, row in usable]
+    return texts
+
+
+class Meter:
+    """Says every few seconds how far a source is."""
+
+    def __init__(self, name: str, progress: Callable[[str], None]) -> None:
+        self._name = name
+        self._progress = progress
+        self._started = self._shown = time.monotonic()
+        self._where = ""
+
+    def read(self, file: int, files: int) -> None:
+        self._where = f"file {file + 1} of {files}"
+
+    def show(self, documents: int, tokens: int, text_bytes: int) -> None:
+        now = time.monotonic()
+        if now - self._shown < PROGRESS_SECONDS:
+            return
+        self._shown = now
+        rate = text_bytes / 1e6 / (now - self._started)
+        self._progress(
+            f"{self._name}: {self._where}, {documents:,} documents, {tokens:,} tokens, "
+            f"{rate:.0f} MB/s of text"
+        )

@@ -1,0 +1,166 @@
+"""Rows of token ids by position.
+
+Order + PackedRows + SourceReader ─▶ RowReader ─▶ Row(position)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from configs import CheckFailed, UserError
+from mixing.pack import PackedRows
+from mixing.planned import Plan
+from mixing.seek import Location, Locations, Order
+
+IGNORED = -100
+"""Label of a position without a target."""
+
+
+class TokenReader(Protocol):
+    """The tokens of one source, as ``mixing.store.SourceReader`` has them."""
+
+    @property
+    def key(self) -> str: ...
+    def tokens(self, document: int, start: int = 0, length: int | None = None) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a model sees at one position of the run; all arrays (seq_len,)."""
+
+    input_ids: np.ndarray
+    """int64; the padding id where there is no token."""
+    labels: np.ndarray
+    """int64: the target of each position, that is the next token of the same piece; -100 at the
+    last token of a piece and at padding."""
+    position_ids: np.ndarray
+    """int64, from 0 in each piece. A piece that carries on a long document begins at 0 too, and
+    padding at the end counts as one more piece."""
+    segments: np.ndarray
+    """int32: 0, 1, 2 ... by piece; -1 at padding and erased documents."""
+    source: int
+    """Index into ``Plan.sources``."""
+
+
+class RowReader:
+    """The rows of a plan. ``position`` counts from the start of the run.
+
+    Raises UserError where readers or packed rows are not the ones that the plan was made of.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        readers: Mapping[str, TokenReader],
+        packed: Mapping[str, PackedRows],
+        pad_id: int,
+    ) -> None:
+        self.plan = plan
+        self.order = Order(plan)
+        self.pad_id = pad_id
+        _refuse_strangers(plan, readers, packed)
+        self._readers = [readers[source.name] for source in plan.sources]
+        self.packed = [packed[source.name] for source in plan.sources]
+        rows = np.array([p.rows for p in self.packed], np.int64)
+        self._begins = np.cumsum(rows) - rows  # of each source in the joined tables
+        self._supervised = np.concatenate([p.supervised_per_row for p in self.packed])
+        self._tokens = np.concatenate([p.tokens_per_row for p in self.packed])
+
+    def locate(self, position: int) -> Location:
+        """Source, row, epoch and phase of a position, from the plan alone."""
+        return self.order.locate(position)
+
+    def row(self, position: int) -> Row:
+        """The row at a position."""
+        where = self.order.locate(position)
+        return self.read(where.source, where.row)
+
+    def read(self, source: int, row: int) -> Row:
+        """A row of a source of the plan, by its number in the source's PackedRows."""
+        packed, reader = self.packed[source], self._readers[source]
+        pieces = slice(packed.row_starts[row], packed.row_starts[row + 1])
+        length = packed.length[pieces]
+        ids = np.full(packed.seq_len, self.pad_id, np.int64)
+        spans = zip(packed.document[pieces].tolist(), packed.start[pieces].tolist(), strict=True)
+        begin = 0
+        for (document, start), tokens in zip(spans, length.tolist(), strict=True):
+            found = reader.tokens(document, start, tokens)
+            if len(found) != tokens:
+                raise self._short(source, document, start, tokens, len(found))
+            ids[begin : begin + tokens] = found
+            begin += tokens
+        erased = None if packed.erased is None else packed.erased[pieces]
+        return _row(ids, length, erased, self.pad_id, source)
+
+    def _short(
+        self, source: int, document: int, start: int, tokens: int, found: int
+    ) -> CheckFailed:
+        return CheckFailed(
+            f"source '{self.plan.sources[source].name}': document {document} has {found} of the "
+            f"{tokens} tokens from {start} that its rows ask for",
+            "run `alloy corpus verify --deep`, and build the source again",
+        )
+
+    def supervised(self, first: int, count: int) -> int:
+        """Targets of the loss at positions first .. first + count - 1, without reading tokens."""
+        where = self.order.locate_many(np.arange(first, first + count))
+        return int(self.supervised_at(where).sum())
+
+    def supervised_at(self, where: Locations) -> np.ndarray:
+        """Targets of the loss of each located row, int64."""
+        return self._supervised[self._begins[where.source] + where.row]
+
+    def tokens_at(self, where: Locations) -> np.ndarray:
+        """Tokens that are not padding of each located row, int64."""
+        return self._tokens[self._begins[where.source] + where.row]
+
+    def rows_by_source(self, first: int, count: int) -> dict[str, int]:
+        """Rows of each source at positions first .. first + count - 1."""
+        rows = self.order.rows_by_source(first, count).tolist()
+        return {source.name: n for source, n in zip(self.plan.sources, rows, strict=True)}
+
+
+def _row(
+    ids: np.ndarray, length: np.ndarray, erased: np.ndarray | None, pad_id: int, source: int
+) -> Row:
+    """Labels, positions and segments of pieces of these lengths that fill ``ids`` from the left."""
+    seq_len, pieces = len(ids), len(length)
+    ends = np.cumsum(length)
+    filled = int(ends[-1])
+    lengths, begins = np.append(length, seq_len - filled), np.append(ends - length, filled)
+    position_ids = np.arange(seq_len)
+    position_ids -= np.repeat(begins, lengths)
+    names = np.arange(pieces + 1, dtype=np.int32)
+    names[pieces] = -1
+    if erased is not None and erased.any():
+        names[:pieces][erased] = -1
+        ids[np.repeat(np.append(erased, False), lengths)] = pad_id
+    segments = np.repeat(names, lengths)
+    labels = np.empty(seq_len, np.int64)
+    labels[: filled - 1] = ids[1:filled]
+    labels[filled - 1 :] = IGNORED
+    labels[ends - 1] = IGNORED
+    if erased is not None:
+        labels[segments == -1] = IGNORED
+    return Row(ids, labels, position_ids, segments, source)
+
+
+def _refuse_strangers(
+    plan: Plan, readers: Mapping[str, TokenReader], packed: Mapping[str, PackedRows]
+) -> None:
+    if plan.estimated:
+        raise UserError(
+            "the plan is an estimate of sources that are not built", "run `alloy build`"
+        )
+    for source in plan.sources:
+        if source.name not in readers or source.name not in packed:
+            raise UserError(f"source '{source.name}' of the plan is not built", "run `alloy build`")
+        found = (readers[source.name].key, packed[source.name].hash)
+        if found != (source.key, source.pack_hash):
+            raise UserError(
+                f"source '{source.name}' is not what the plan was made of: it has key {found[0]} "
+                f"and rows {found[1]}, the plan {source.key} and {source.pack_hash}",
+                "build the corpus that the plan names, or make a new plan",
+            )

@@ -1,0 +1,182 @@
+"""From a position of a run to the row that is read there, and back, in constant time.
+
+    Plan ─▶ Order: position ─▶ (phase, source, epoch, row)
+
+A phase begins the period of its slot sequence anew, while each source carries on where the phase
+before left it: use u of a source is row Permutation(u // rows)[u % rows], over the whole run.
+"""
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from mixing.order import Permutation, permutation_key, permute, slot_sequence
+from mixing.planned import Plan, PlanPhase
+
+
+class Location(NamedTuple):
+    """The row at a position."""
+
+    source: int
+    """Index into ``Plan.sources``."""
+    row: int
+    """Row of the source's PackedRows."""
+    epoch: int
+    """Passes over the source that were complete before."""
+    phase: int
+    """Index into ``Plan.phases``."""
+
+
+@dataclass(frozen=True)
+class Locations:
+    """``Location`` of many positions: int64 arrays of one length."""
+
+    source: np.ndarray
+    row: np.ndarray
+    epoch: np.ndarray
+    phase: np.ndarray
+
+
+class Order:
+    """The order of rows of a plan. Depends on the plan alone."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        keys = [permutation_key(plan.seed, source.name) for source in plan.sources]
+        self._rows = np.array([source.rows for source in plan.sources], np.int64)
+        self._keys = np.array(keys, np.uint64)
+        sizes = zip(plan.sources, keys, strict=True)
+        self._permutations = [Permutation(source.rows, key) for source, key in sizes]
+        self._first_rows = [phase.first_row for phase in plan.phases]
+        index = {source.name: i for i, source in enumerate(plan.sources)}
+        self._phases: list[_PhaseOrder] = []
+        uses = np.zeros(len(plan.sources), np.int64)
+        for phase in plan.phases:
+            members = np.array([index[part.name] for part in phase.sources], np.int64)
+            self._phases.append(_PhaseOrder(phase, members, uses[members]))
+            uses[members] += [part.rows for part in phase.sources]
+
+    def locate(self, position: int) -> Location:
+        """The row at ``position``; raises IndexError outside the run."""
+        if not 0 <= position < self.plan.rows:
+            raise IndexError(f"position {position} of a run of {self.plan.rows} rows")
+        phase = bisect_right(self._first_rows, position) - 1
+        source, use = self._phases[phase].use_at(position)
+        permutation = self._permutations[source]
+        epoch, index = divmod(use, permutation.n)
+        return Location(source, permutation.at(index, epoch), epoch, phase)
+
+    def locate_many(self, positions: np.ndarray) -> Locations:
+        """``locate`` for an int64 array of positions, in any order."""
+        if len(positions) and not 0 <= positions.min() <= positions.max() < self.plan.rows:
+            raise IndexError(f"a position outside of the run of {self.plan.rows} rows")
+        phase = np.searchsorted(self._first_rows, positions, side="right") - 1
+        source = np.empty(len(positions), np.int64)
+        use = np.empty(len(positions), np.int64)
+        for p in np.unique(phase):
+            here = slice(None) if len(self._phases) == 1 else np.flatnonzero(phase == p)
+            source[here], use[here] = self._phases[p].uses_at(positions[here])
+        rows = self._rows[source]
+        epoch, index = np.divmod(use, rows)
+        row = permute(index, epoch, rows, self._keys[source])
+        return Locations(source, row, epoch, phase)
+
+    def rows_by_source(self, first: int, count: int) -> np.ndarray:
+        """Rows of each plan source at positions first .. first + count - 1, int64 (sources,);
+        the work does not grow with ``count``."""
+        return self._rows_before(first + count) - self._rows_before(first)
+
+    def positions_of(self, source: int, row: int) -> list[int]:
+        """Every position of the run that reads this row of a source, in order."""
+        permutation, positions = self._permutations[source], []
+        for phase in self._phases:
+            first, end = phase.uses_of(source)
+            for epoch in range(first // permutation.n, -(-end // permutation.n)):
+                use = epoch * permutation.n + permutation.index_of(row, epoch)
+                if first <= use < end:
+                    positions.append(phase.position_of(source, use))
+        return positions
+
+    def _rows_before(self, position: int) -> np.ndarray:
+        total = np.zeros(len(self.plan.sources), np.int64)
+        for phase in self._phases:
+            phase.add_rows_before(position, total)
+        return total
+
+
+class _PhaseOrder:
+    """One phase: the first period of its slots, and where each source stands when it begins."""
+
+    def __init__(self, phase: PlanPhase, members: np.ndarray, used_before: np.ndarray) -> None:
+        self._phase = phase
+        self._members = members  # plan source of each source of the phase
+        self._used_before = used_before
+        self._counts = np.array([part.slot_count for part in phase.sources], np.int64)
+        self._rows = np.array([part.rows for part in phase.sources], np.int64)
+
+    @cached_property
+    def _slots(self) -> np.ndarray:
+        """Source of each slot, as an index into the phase's own sources."""
+        return slot_sequence(self._counts.tolist(), self._phase.rows)
+
+    @cached_property
+    def _by_source(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slots grouped by source, and where the group of each source begins."""
+        grouped = np.argsort(self._slots, kind="stable")
+        sizes = np.bincount(self._slots, minlength=len(self._members))
+        return grouped, np.cumsum(sizes) - sizes
+
+    @cached_property
+    def _occurrence(self) -> np.ndarray:
+        """How often the source of a slot had a slot before it in the period, int32 (slots,)."""
+        grouped, begins = self._by_source
+        occurrence = np.empty(len(grouped), np.int32)
+        occurrence[grouped] = np.arange(len(grouped)) - begins[self._slots[grouped]]
+        return occurrence
+
+    def use_at(self, position: int) -> tuple[int, int]:
+        """Plan source at a position, and how often the run used it before."""
+        offset = position - self._phase.first_row
+        period, slot = divmod(offset, self._phase.denominator)
+        part = self._slots[slot]
+        use = self._used_before[part] + period * self._counts[part] + self._occurrence[slot]
+        return int(self._members[part]), int(use)
+
+    def uses_at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``use_at`` for an array of positions."""
+        offset = positions - self._phase.first_row
+        period, slot = np.divmod(offset, self._phase.denominator)
+        part = self._slots[slot]
+        use = self._used_before[part] + period * self._counts[part] + self._occurrence[slot]
+        return self._members[part], use
+
+    def uses_of(self, source: int) -> tuple[int, int]:
+        """First use of a plan source in this phase, and the first one after it."""
+        part = np.flatnonzero(self._members == source)
+        if not len(part):
+            return 0, 0
+        first = int(self._used_before[part[0]])
+        return first, first + int(self._rows[part[0]])
+
+    def position_of(self, source: int, use: int) -> int:
+        """The position of a use of a plan source that lies in this phase."""
+        part = int(np.flatnonzero(self._members == source)[0])
+        period, occurrence = divmod(use - int(self._used_before[part]), int(self._counts[part]))
+        grouped, begins = self._by_source
+        slot = int(grouped[begins[part] + occurrence])
+        return self._phase.first_row + period * self._phase.denominator + slot
+
+    def add_rows_before(self, position: int, total: np.ndarray) -> None:
+        """Add this phase's rows at positions under ``position`` to ``total`` (plan sources,)."""
+        offset = min(position - self._phase.first_row, self._phase.rows)
+        if offset <= 0:
+            return
+        if offset == self._phase.rows:
+            total[self._members] += self._rows
+            return
+        period, slot = divmod(offset, self._phase.denominator)
+        tail = np.bincount(self._slots[:slot], minlength=len(self._members))
+        total[self._members] += period * self._counts + tail

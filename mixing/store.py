@@ -1,0 +1,307 @@
+"""The store of built sources: content-addressed folders, each complete or absent.
+
+<store>/<key>/               a built source, renamed into place when complete
+<store>/.building-<key>/     one under way, or what a killed build left
+<store>/.locks/<key>         held while a build of this key runs
+<store>/.inputs/             remembered hashes of input files
+<store>/.refused/            quarantine files of builds that max_bad refused
+"""
+
+import bisect
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+import zstandard
+
+from configs import UserError
+from mixing.documents import RowOptions
+from mixing.inputs import InputFile, hash_file
+from mixing.shards import COLUMN_DTYPES, FORMAT_VERSION, MANIFEST, manifest_hash, sync_folder
+from mixing.tokenizer import TokenizerFile
+
+REBUILD_HINT = "remove this folder and build again, or bring it back from a copy"
+OPEN_SHARDS = 512  # Python keeps a file descriptor with each map
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a document came from: its id, file and line (from 1)."""
+
+    id: str
+    file: str
+    line: int
+
+
+def source_key(
+    files: Sequence[InputFile],
+    tokenizer: TokenizerFile,
+    rows: RowOptions,
+    append_eos: bool,
+    shard_tokens: int,
+) -> str:
+    """Content address: bytes of the files as a set, what the tokenizer is, and the options.
+
+    Names and order of the files do not matter, nor do the name and role of the source.
+    """
+    content = {
+        "format": FORMAT_VERSION,
+        "files": sorted([f.xxh3_128, f.bytes] for f in files),
+        "tokenizer": tokenizer.content_hash,
+        "bos_id": tokenizer.bos_id,
+        "eos_id": tokenizer.eos_id if append_eos else None,
+        "rows": asdict(rows),
+        "shard_tokens": shard_tokens,
+    }
+    return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode())
+
+
+class SourceReader:
+    """A built source, opened: counts at hand, everything else mapped from disk when asked for.
+
+    ``lengths`` are tokens of each stored document with BOS and EOS, int64 (documents,);
+    ``text_bytes`` UTF-8 bytes of its text, int64; ``content_hashes`` xxh3_64 of it, uint64.
+    """
+
+    def __init__(self, folder: Path, key: str, manifest: dict[str, Any], name: str) -> None:
+        self.folder = folder
+        self.key = key
+        self.manifest = manifest
+        self.name = name
+        self.token_dtype = np.dtype(manifest["token_dtype"])
+        self.documents: int = manifest["documents_written"]
+        self.total_tokens: int = manifest["tokens"]
+        self._shard_starts = [shard["first_document"] for shard in manifest["shards"]]
+        self._file_starts = [file["first_document"] for file in manifest["inputs"]]
+
+    @cached_property
+    def offsets(self) -> np.ndarray:
+        """int64 (documents + 1,): where each document begins in the sequence of all shards."""
+        return self._column("documents.offsets")
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    @cached_property
+    def text_bytes(self) -> np.ndarray:
+        return self._column("documents.text_bytes")
+
+    @cached_property
+    def content_hashes(self) -> np.ndarray:
+        return self._column("documents.content_xxh3")
+
+    def tokens(self, document: int, start: int = 0, length: int | None = None) -> np.ndarray:
+        """Ids of a document or a part of it: a read-only view of the mapped shard."""
+        shard = self.manifest["shards"][bisect.bisect_right(self._shard_starts, document) - 1]
+        first = int(self.offsets[document])
+        size = int(self.offsets[document + 1]) - first
+        length = size - start if length is None else length
+        if not 0 <= document < self.documents or start < 0 or not 0 <= length <= size - start:
+            raise IndexError(f"document {document} of {self.documents}: {start}+{length} of {size}")
+        begin = first - int(self.offsets[shard["first_document"]]) + start
+        path = str(self.folder / shard["file"])
+        return _mapped_shard(path, self.token_dtype.str, shard["tokens"])[begin : begin + length]
+
+    def provenance(self, document: int) -> Provenance:
+        if not 0 <= document < self.documents:
+            raise IndexError(f"document {document} of {self.documents}")
+        file = self.manifest["inputs"][bisect.bisect_right(self._file_starts, document) - 1]
+        line = int(self._column("documents.line")[document])
+        frames = self._id_frames
+        frame = int(np.searchsorted(frames[:, 0], document, side="right")) - 1
+        end = int(frames[frame + 1, 1]) if frame + 1 < len(frames) else None
+        ids = _frame_ids(str(self.folder / "ids.zst"), int(frames[frame, 1]), end)
+        own_id = ids[document - int(frames[frame, 0])]
+        return Provenance(own_id or f"{file['name']}:{line}", file["path"], line)
+
+    def find_id(self, document_id: str) -> list[int]:
+        """Documents that carry this id (more than one where ids repeat)."""
+        wanted = np.uint64(xxhash.xxh3_64_intdigest(document_id.encode()))
+        named = np.flatnonzero(self._column("documents.id_xxh3") == wanted).tolist()
+        found = [d for d in named if self.provenance(d).id == document_id]
+        return sorted({*found, *self._find_default_id(document_id)})
+
+    def _find_default_id(self, document_id: str) -> list[int]:
+        """Documents without an id of their own are called ``file:line``."""
+        name, _, digits = document_id.rpartition(":")
+        if not digits.isdigit():
+            return []
+        found: list[int] = []
+        for file in self.manifest["inputs"]:
+            if file["name"] != name:
+                continue
+            first = file["first_document"]
+            lines = self._column("documents.line")[first : first + file["documents"]]
+            at = int(np.searchsorted(lines, int(digits)))
+            if at < len(lines) and int(lines[at]) == int(digits):
+                found += [first + at] if self.provenance(first + at).id == document_id else []
+        return found
+
+    @cached_property
+    def _id_frames(self) -> np.ndarray:
+        return self._column("ids.index").reshape(-1, 2)
+
+    def _column(self, name: str) -> np.ndarray:
+        return np.memmap(self.folder / name, dtype=COLUMN_DTYPES[name], mode="r")
+
+
+@lru_cache(maxsize=OPEN_SHARDS)
+def _mapped_shard(path: str, dtype: str, tokens: int) -> np.ndarray:
+    # A view keeps its map alive, so a shard that falls out of this cache stays readable.
+    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(tokens,)))
+
+
+@lru_cache(maxsize=8)
+def _frame_ids(path: str, begin: int, end: int | None) -> list[str | None]:
+    with open(path, "rb") as file:
+        file.seek(begin)
+        packed = file.read() if end is None else file.read(end - begin)
+    return json.loads(zstandard.ZstdDecompressor().decompress(packed))
+
+
+def open_source(store: Path, key: str, name: str | None = None) -> SourceReader:
+    """Open a built source. ``name`` is what the recipe calls it (else as when it was built).
+
+    The manifest's own hash, the sizes of all files and the counts are checked, contents are
+    not. Raises UserError naming the file that is wrong.
+    """
+    folder = store / key
+    manifest = _read_manifest(folder, key)
+    for problem in _size_problems(folder, manifest):
+        raise UserError(problem, REBUILD_HINT)
+    return SourceReader(folder, key, manifest, name or manifest["name"])
+
+
+def verify_source(store: Path, key: str) -> list[str]:
+    """Hash every file again; problems, each naming its file (none: all is as it was built)."""
+    folder = store / key
+    try:
+        manifest = _read_manifest(folder, key)
+    except UserError as error:
+        return [error.message]
+    problems = list(_size_problems(folder, manifest))
+    wrong = {problem.split(": ")[0] for problem in problems}
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        if str(path) not in wrong and hash_file(path) != entry["xxh3_128"]:
+            problems.append(f"{path}: its content is not what was written (xxh3_128 differs)")
+    strangers = sorted({p.name for p in folder.iterdir()} - {*manifest["files"], MANIFEST})
+    problems += [f"{folder / name}: not part of this source" for name in strangers]
+    return problems or _structure_problems(SourceReader(folder, key, manifest, manifest["name"]))
+
+
+def _read_manifest(folder: Path, key: str) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing", "build this source (alloy build)") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({error})", REBUILD_HINT) from None
+    if not isinstance(manifest, dict) or manifest.get("manifest_xxh3_128") != manifest_hash(
+        manifest
+    ):
+        raise UserError(f"{path}: its content is not what was written", REBUILD_HINT)
+    if manifest["key"] != key:
+        raise UserError(f"{path}: belongs to {manifest['key']}, not {key}", REBUILD_HINT)
+    return manifest
+
+
+def _size_problems(folder: Path, manifest: dict[str, Any]) -> Iterator[str]:
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            yield f"{path}: missing"
+            continue
+        if size != entry["bytes"]:
+            yield f"{path}: {size} bytes, {entry['bytes']} were written"
+
+
+def _structure_problems(reader: SourceReader) -> list[str]:
+    """Whether columns, shards and counts fit together (hashes can only say 'as written')."""
+    problems: list[str] = []
+    lengths, shards = reader.lengths, reader.manifest["shards"]
+    if lengths.size != reader.documents or (lengths <= 0).any() or reader.offsets[0] != 0:
+        problems.append(f"{reader.folder / 'documents.offsets'}: not the documents of the manifest")
+    if int(reader.offsets[-1]) != reader.total_tokens:
+        problems.append(f"{reader.folder / 'documents.offsets'}: ends off the token count")
+    for shard in shards:
+        first, until = shard["first_document"], shard["first_document"] + shard["documents"]
+        if int(reader.offsets[until] - reader.offsets[first]) != shard["tokens"]:
+            problems.append(f"{reader.folder / shard['file']}: not the tokens of its documents")
+    return problems
+
+
+def is_built(store: Path, key: str) -> bool:
+    """Whether the source is there; raises UserError where it is there and damaged."""
+    if not (store / key).exists():
+        return False
+    open_source(store, key)
+    return True
+
+
+@contextmanager
+def building(store: Path, key: str, progress: Callable[[str], None]) -> Iterator[Path]:
+    """A lock on the key and an empty folder to build in; both end with the block.
+
+    Another build of the same key is waited for. What killed builds of any key left is removed.
+    """
+    (store / ".locks").mkdir(parents=True, exist_ok=True)
+    with _lock(store, key, progress):
+        _remove_leftovers(store, key)
+        folder = store / f".building-{key}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _lock(store: Path, key: str, progress: Callable[[str], None]) -> Iterator[None]:
+    # Lock files stay: removing one that another process is about to lock would let two in.
+    with open(store / ".locks" / key, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress(f"waiting for another build of {key}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_leftovers(store: Path, own_key: str) -> None:
+    for folder in store.glob(".building-*"):
+        key = folder.name.removeprefix(".building-")
+        if key == own_key:
+            continue
+        with open(store / ".locks" / key, "w", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # its build is alive
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(building_folder: Path, store: Path, key: str) -> None:
+    """Rename a complete folder into place; a damaged one of the same key makes way."""
+    final = store / key
+    if final.exists():
+        aside = store / f".building-{key}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(final, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+    os.rename(building_folder, final)
+    sync_folder(store)

@@ -1,0 +1,255 @@
+"""The only file that knows DeepSpeed: set-up, one step, and the whole state in and out.
+
+DeepSpeed's own checkpoints, scheduler and loss averaging are not used: its checkpoints bake in
+the world size, are not atomic and need pickle; its scheduler drifts from the position.
+"""
+
+import datetime
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
+from torch.distributed import distributed_c10d
+from transformers import PreTrainedModel
+
+from checkpoints.tensors import EXP_AVG, EXP_AVG_SQ, KINDS, WEIGHTS
+from configs import Train, UserError
+from pretrain.model import parameter_groups
+
+_OWNED = {
+    "train_batch_size": "schedule.batch_tokens sets the batch",
+    "train_micro_batch_size_per_gpu": "train.micro_batch_rows sets it",
+    "gradient_accumulation_steps": "it follows from the batch, the ranks and micro_batch_rows",
+    "optimizer": "train.weight_decay, beta1, beta2 and eps set AdamW",
+    "scheduler": "schedule sets the learning rate by position",
+    "gradient_clipping": "train.grad_clip sets it",
+    "bf16": "train.precision sets it",
+    "fp16": "train.precision is bf16 or fp32",
+    "gradient_allreduce_op": "the loss is normalised over the global batch",
+    "prescale_gradients": "the loss is normalised over the global batch",
+    "checkpoint": "Alloy's checkpoints fit any number of ranks",
+}
+
+
+def device() -> torch.device:
+    """The accelerator of this rank, or the CPU."""
+    return torch.device(deepspeed.get_accelerator().current_device_name())
+
+
+def join_ranks(timeout: datetime.timedelta) -> None:
+    """Join the process group that the launcher described in the environment."""
+    # The op shares memory between ranks by a compiled extension, leaks /dev/shm files, and
+    # serves inference only.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore
+    deepspeed.init_distributed(
+        dist_backend=deepspeed.get_accelerator().communication_backend_name(),
+        timeout=timeout,
+        auto_mpi_discovery=False,
+    )
+
+
+def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, Any]:
+    """DeepSpeed's JSON for a run of ``rows`` rows in a micro batch.
+
+    Raises UserError for raw keys that Alloy owns, and for ZeRO 0 in bf16, where DeepSpeed steps
+    its optimizer once on zero gradients while starting.
+    """
+    for key in train.deepspeed:
+        if key in _OWNED:
+            raise UserError(f"train.deepspeed.{key} is owned by Alloy", _OWNED[key])
+    if train.zero == 0 and train.precision == "bf16":
+        raise UserError(
+            "train.zero 0 with bf16: DeepSpeed applies a step on zero gradients while starting",
+            "set train.zero: 1, or train.precision: fp32",
+        )
+    zero = dict(train.deepspeed.get("zero_optimization", {}))
+    if "stage" in zero:
+        raise UserError(
+            "train.deepspeed.zero_optimization.stage is owned by Alloy", "set train.zero"
+        )
+    return {
+        **train.deepspeed,
+        "train_micro_batch_size_per_gpu": rows,
+        "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": train.grad_clip,
+        "bf16": {"enabled": train.precision == "bf16"},
+        "zero_optimization": {**zero, "stage": train.zero},
+        "zero_allow_untested_optimizer": False,
+        "steps_per_print": 10**12,
+    }
+
+
+class Engine:
+    """A DeepSpeed engine with the few operations that the loop needs."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        train: Train,
+        rows: int,
+        accumulation: int,
+        timeout: datetime.timedelta,
+    ) -> None:
+        self.names = dict(model.named_parameters())
+        self._zero = train.zero
+        self._optimizer = torch.optim.AdamW(
+            parameter_groups(model, train.weight_decay),
+            lr=0.0,
+            betas=(train.beta1, train.beta2),
+            eps=train.eps,
+        )
+        config = deepspeed_config(train, rows, accumulation)
+        self._engine, *_ = deepspeed.initialize(
+            model=model, optimizer=self._optimizer, config=config
+        )
+        self.accumulation = accumulation
+        self.module = self._engine.module
+        _limit_waiting(timeout)
+
+    def forward(self, **inputs: torch.Tensor | None) -> torch.Tensor:
+        """Logits (rows, seq_len, vocab)."""
+        return self._engine(**inputs, use_cache=False).logits
+
+    def backward(self, loss_share: torch.Tensor) -> None:
+        """Accumulate gradients of this rank's part of the global mean loss.
+
+        DeepSpeed averages over ranks, so the part is scaled by their number; nothing is divided
+        by the accumulation, because the part already is a share of the whole batch.
+        """
+        self._engine.backward(loss_share * dist.get_world_size(), scale_wrt_gas=False)
+
+    def advance(self) -> None:
+        """End a micro batch that is not the last of its step."""
+        self._engine.step()
+
+    def step(self, lr: float) -> bool:
+        """Apply the accumulated gradients with ``lr``; False where they were not finite."""
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+        if self._zero == 0 and not self._finite_gradients():
+            # Plain AdamW would apply them; without gradients it has nothing to step.
+            for parameter in self.names.values():
+                parameter.grad = None
+            self._engine.step()
+            return False
+        self._engine.step()
+        return self._engine.was_step_applied()
+
+    def lr(self) -> set[float]:
+        """The learning rates in force, one if all is well."""
+        return {group["lr"] for group in self._engine.optimizer.param_groups}
+
+    def grad_norm(self) -> float | None:
+        """Global gradient norm of the last step, before clipping."""
+        norm = self._engine.get_global_grad_norm()
+        return None if norm is None else float(norm)
+
+    def export_state(self, owned: set[str]) -> Iterator[tuple[tuple[str, str], torch.Tensor]]:
+        """All ranks together: yield {(kind, name): fp32 tensor} of the ``owned`` names."""
+        self._link()
+        for name, parameter in self.names.items():
+            for kind in KINDS:
+                full = self._full(parameter, kind)
+                if name in owned:
+                    yield (kind, name), full.detach().to("cpu", torch.float32, copy=True)
+
+    def adam_step(self) -> int:
+        return max(
+            (int(s["step"]) for s in self._optimizer.state.values() if "step" in s), default=0
+        )
+
+    def import_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Set the fp32 masters: DeepSpeed makes them from weights already rounded to bf16."""
+        if self._zero == 0:
+            return  # fp32 without masters: the model was loaded with these weights
+        for name, parameter in self.names.items():
+            self._set(parameter, weights[name], WEIGHTS)
+
+    def import_moments(
+        self, moments: Mapping[str, Mapping[str, torch.Tensor]], adam_step: int
+    ) -> None:
+        """Set both Adam moments ({kind: {name: tensor}}) and the step of the bias correction."""
+        self._create_adam_state()
+        for kind in (EXP_AVG, EXP_AVG_SQ):
+            for name, parameter in self.names.items():
+                self._set(parameter, moments[kind][name], kind)
+        for state in self._optimizer.state.values():
+            state["step"] = torch.tensor(float(adam_step))
+
+    def _finite_gradients(self) -> bool:
+        gradients = (p.grad for p in self.names.values() if p.grad is not None)
+        return all(bool(torch.isfinite(g).all()) for g in gradients)
+
+    def _full(self, parameter: torch.nn.Parameter, kind: str) -> torch.Tensor:
+        if self._zero == 0:
+            return parameter if kind == WEIGHTS else self._optimizer.state[parameter][kind]
+        if kind == WEIGHTS:
+            return _found(safe_get_full_fp32_param(parameter))
+        return _found(safe_get_full_optimizer_state(parameter, kind))
+
+    def _set(self, parameter: torch.nn.Parameter, value: torch.Tensor, kind: str) -> None:
+        if self._zero == 0:
+            self._optimizer.state[parameter][kind].copy_(value)
+        elif self._zero == 3:
+            self._set_partition(parameter, value, kind)
+        elif kind == WEIGHTS:
+            safe_set_full_fp32_param(parameter, value)
+        else:
+            safe_set_full_optimizer_state(parameter, value, kind)
+
+    def _set_partition(self, parameter: Any, value: torch.Tensor, kind: str) -> None:
+        """This rank's slice; DeepSpeed's own whole-tensor setter fails on odd sizes."""
+        size = parameter.ds_tensor.numel()
+        flat = torch.zeros(size * dist.get_world_size())
+        flat[: value.numel()] = value.flatten()
+        mine = flat[size * dist.get_rank() :][:size]
+        if kind == WEIGHTS:
+            safe_set_local_fp32_param(parameter, mine)
+        else:
+            safe_set_local_optimizer_state(parameter, mine, kind)
+
+    def _create_adam_state(self) -> None:
+        """Give AdamW the state that it would make in its first step."""
+        zero = self._engine.optimizer
+        if self._zero == 0:
+            flats = list(self.names.values())
+        elif self._zero == 3:
+            flats = zero.fp32_partitioned_groups_flat
+        else:
+            flats = zero.single_partition_of_fp32_groups
+        for flat in flats:
+            self._optimizer.state[flat] = {
+                "step": torch.tensor(0.0),
+                EXP_AVG: torch.zeros_like(flat),
+                EXP_AVG_SQ: torch.zeros_like(flat),
+            }
+        self._link()
+
+    def _link(self) -> None:
+        """Let the moments be found by parameter: DeepSpeed links the first group's only."""
+        if self._zero in (1, 2):
+            zero = self._engine.optimizer
+            zero._hp_optimizer_states_linked = False
+            zero._lazy_init_hp_params_optimizer_state()
+
+
+def _found(tensor: torch.Tensor | None) -> torch.Tensor:
+    if tensor is None:
+        raise RuntimeError("DeepSpeed holds no such state for a parameter")
+    return tensor
+
+
+def _limit_waiting(timeout: datetime.timedelta) -> None:
+    """Set the time-out on every group: DeepSpeed's own groups ignore the one given at the start."""
+    for group in list(distributed_c10d._world.pg_map):
+        distributed_c10d._set_pg_timeout(timeout, group)

@@ -1,0 +1,50 @@
+"""What the ranks are told: the sections that they need, and where things are."""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from checkpoints.folder import write_json
+from configs import Base, Data, Schedule, Train
+
+JOB = "job.json"
+ERROR = "error.json"
+"""Where a rank leaves a user's mistake for the command line to print."""
+SHOWN = "alloy| "
+"""Prefix of the ranks' lines that are meant for people; the rest goes to train.log only."""
+STOPPED = 75
+"""Exit code of ranks that saved and stopped on a signal (EX_TEMPFAIL: try again)."""
+
+
+class Job(BaseModel):
+    """A training run as its ranks see it; written by the command line into the run folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    """The run folder."""
+    base: Base
+    data: Data
+    schedule: Schedule
+    train: Train
+    keys: dict[str, str]
+    """Content addresses of the built sources, by source name."""
+    tokenizer: str
+    """Where the tokenizer is loaded from."""
+    lineage: dict[str, str | float | bool | None]
+    """What is known of the start beforehand; stored in every checkpoint."""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.run)
+
+
+def write_job(job: Job) -> Path:
+    path = job.folder / JOB
+    write_json(path, job.model_dump(mode="json"))
+    return path
+
+
+def read_job(path: Path) -> Job:
+    return Job.model_validate(json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,164 @@
+"""The training loop, top to bottom.
+
+A step trains on ``batch_rows`` consecutive positions of the plan. Position alone decides rows and
+learning rate; the loss is the sum over the step's supervised tokens divided by their number,
+which the plan knows beforehand, so ranks, micro batches and masks do not change it.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from configs import CheckFailed, Schedule, Train
+from mixing.plan import Plan
+from mixing.rows import Row, RowReader
+from pretrain.engine import Engine
+from pretrain.objective import document_attention_mask, row_losses
+from pretrain.schedule import first_steps, lr_at
+from pretrain.steps import micro_batches
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What has been trained: the state that a checkpoint carries besides tensors."""
+
+    step: int = 0
+    supervised_tokens: int = 0
+    skipped_steps: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parts that a training run is made of."""
+
+    plan: Plan
+    rows: RowReader
+    engine: Engine
+    schedule: Schedule
+    train: Train
+    document_mask: bool
+    device: torch.device
+    save: Callable[[Progress], None]
+    """Called by all ranks where a checkpoint is due."""
+    log: Callable[[dict[str, Any]], None]
+    """Called by rank 0 after each step."""
+    stop_asked: Callable[[], bool]
+    """Whether a signal came to this rank."""
+
+
+def train(run: Run, progress: Progress, due: frozenset[int]) -> tuple[Progress, bool]:
+    """Train from ``progress`` to the end of the plan, or to a stop that any rank was asked for.
+
+    ``due`` holds the step counts at which a checkpoint is saved. Returns the progress and
+    whether the plan is complete. Raises CheckFailed after ``max_skipped_steps`` non-finite
+    steps in a row.
+    """
+    run.engine.module.train()
+    in_a_row = 0
+    while progress.step < run.plan.steps:
+        began = time.perf_counter()
+        lr = lr_at(progress.step, run.plan.steps, first_steps(run.plan), run.schedule)
+        sums, stop = _accumulate(run, progress.step)
+        applied = run.engine.step(lr)
+        if run.engine.lr() != {lr}:
+            raise RuntimeError(f"learning rate {run.engine.lr()} in force, not {lr}")
+        in_a_row = 0 if applied else in_a_row + 1
+        progress = _advanced(progress, applied, sums)
+        if dist.get_rank() == 0:
+            seconds = time.perf_counter() - began
+            run.log(_metrics(run, progress, sums, lr, applied, seconds))
+        if in_a_row > run.train.max_skipped_steps:
+            raise CheckFailed(
+                f"{in_a_row} steps in a row had non-finite gradients, the last at {progress.step}",
+                "lower schedule.peak_lr, or look at the rows with `alloy corpus trace`",
+            )
+        if stop or progress.step in due:
+            run.save(progress)
+        if stop:
+            return progress, progress.step == run.plan.steps
+    return progress, True
+
+
+def _accumulate(run: Run, step: int) -> tuple[np.ndarray, bool]:
+    """Gradients of one step; the sums of loss and targets by source (2, sources), over ranks."""
+    first = step * run.plan.batch_rows
+    targets = run.rows.supervised(first, run.plan.batch_rows)
+    # Dropout is a function of the step and the rank, so a resumed run needs no stored RNG.
+    torch.manual_seed(hash((run.train.seed, step, dist.get_rank())) & (2**63 - 1))
+    sums = torch.zeros(2, len(run.plan.sources) + 1, dtype=torch.float64)
+    batches = micro_batches(
+        first,
+        run.plan.batch_rows,
+        dist.get_rank(),
+        dist.get_world_size(),
+        run.train.micro_batch_rows,
+    )
+    for index, positions in enumerate(batches):
+        rows = [None if p is None else run.rows.row(p) for p in positions]
+        inputs, labels, sources = collate(rows, run.plan.seq_len, run.document_mask, run.device)
+        objective, nll = row_losses(run.engine.forward(**inputs), labels, run.train.z_loss)
+        run.engine.backward(objective.sum() / max(targets, 1))
+        sums[0].index_add_(0, sources, nll.double().cpu())
+        sums[1].index_add_(0, sources, (labels != -100).sum(dim=1).double().cpu())
+        if index + 1 < len(batches):
+            run.engine.advance()
+    stop = torch.tensor([float(run.stop_asked())], dtype=torch.float64)
+    everything = torch.cat([sums.flatten(), stop]).to(run.device)
+    dist.all_reduce(everything)
+    agreed = everything.cpu()
+    return agreed[:-1].view(2, -1)[:, :-1].numpy(), bool(agreed[-1] > 0)
+
+
+def collate(
+    rows: list[Row | None], seq_len: int, document_mask: bool, device: torch.device
+) -> tuple[dict[str, torch.Tensor | None], torch.Tensor, torch.Tensor]:
+    """Model inputs, labels (rows, seq_len) and the source of each row (rows,).
+
+    An empty place is a row of padding whose source is the last index, one past the sources.
+    """
+    empty = np.zeros(seq_len, dtype=np.int64)
+    ids = np.stack([empty if r is None else r.input_ids for r in rows])
+    labels = np.stack([empty - 100 if r is None else r.labels for r in rows])
+    sources = torch.tensor([-1 if r is None else r.source for r in rows])
+    inputs: dict[str, torch.Tensor | None] = {"input_ids": torch.from_numpy(ids).to(device)}
+    if document_mask:
+        segments = np.stack([empty - 1 if r is None else r.segments for r in rows])
+        positions = np.stack([empty if r is None else r.position_ids for r in rows])
+        mask = document_attention_mask(torch.from_numpy(segments).to(device))
+        inputs |= {"attention_mask": mask, "position_ids": torch.from_numpy(positions).to(device)}
+    return inputs, torch.from_numpy(labels).to(device), sources
+
+
+def _advanced(progress: Progress, applied: bool, sums: np.ndarray) -> Progress:
+    step = progress.step + 1
+    if applied:
+        trained = progress.supervised_tokens + int(sums[1].sum())
+        return replace(progress, step=step, supervised_tokens=trained)
+    return replace(progress, step=step, skipped_steps=(*progress.skipped_steps, step))
+
+
+def _metrics(
+    run: Run, progress: Progress, sums: np.ndarray, lr: float, applied: bool, seconds: float
+) -> dict[str, Any]:
+    batch_tokens = run.plan.batch_rows * run.plan.seq_len
+    losses = {
+        source.name: float(sums[0, i] / sums[1, i])
+        for i, source in enumerate(run.plan.sources)
+        if sums[1, i] > 0
+    }
+    return {
+        "step": progress.step,
+        "tokens": progress.step * batch_tokens,
+        "supervised_tokens": progress.supervised_tokens,
+        "lr": lr,
+        "loss": float(sums[0].sum() / max(sums[1].sum(), 1)),
+        "loss_by_source": losses,
+        "grad_norm": run.engine.grad_norm(),
+        "applied": applied,
+        "tokens_per_second": batch_tokens / seconds,
+    }

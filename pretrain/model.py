@@ -1,0 +1,147 @@
+"""A Hugging Face causal LM to train: from the hub, a folder, an Alloy run or random weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from checkpoints.folder import Checkpoint, is_alloy, newest
+from checkpoints.tensors import WEIGHTS, read
+from configs import Base, UserError
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model with fp32 weights, and the checkpoint whose moments go with them, if any."""
+
+    model: PreTrainedModel
+    moments: Checkpoint | None
+    described: str
+
+
+def load_start(base: Base, vocab_size: int, eos_id: int, seed: int) -> Start:
+    """Load what ``base`` says; weights are fp32 whatever they are stored as."""
+    if base.architecture is not None:
+        model = _random(base.architecture, vocab_size, eos_id, seed)
+        return Start(model, None, f"random weights, seed {seed}")
+    assert base.model is not None
+    if is_alloy(Path(base.model)):
+        return _from_run(base, newest(Path(base.model)), vocab_size)
+    if base.start == "weights+moments":
+        raise UserError(
+            f"base.start weights+moments: {base.model} is no Alloy run and holds no moments",
+            "set base.start: weights",
+        )
+    return Start(_check(_pretrained(base), vocab_size, base.model), None, _named(base))
+
+
+def resume_start(checkpoint: Checkpoint, vocab_size: int) -> Start:
+    """The state in which an interrupted run goes on."""
+    model = _from_checkpoint(checkpoint, vocab_size)
+    return Start(model, checkpoint, f"this run's step {checkpoint.step}")
+
+
+def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
+    """The model of a checkpoint, with its fp32 weights, in evaluation mode's default device."""
+    config = AutoConfig.from_pretrained(checkpoint.path)
+    model = AutoModelForCausalLM.from_config(
+        config, attn_implementation="sdpa", dtype=torch.float32
+    )
+    parameters = dict(model.named_parameters())
+    missing = set(parameters)
+    with torch.no_grad():
+        for name, tensor in read(checkpoint, WEIGHTS):
+            _copy(parameters, name, tensor, checkpoint)
+            missing.discard(name)
+    if missing:
+        raise UserError(
+            f"{checkpoint.path}: no weights for '{min(missing)}' and {len(missing) - 1} more",
+            "the checkpoint is of another architecture",
+        )
+    return model
+
+
+def _random(
+    architecture: dict[str, object], vocab_size: int, eos_id: int, seed: int
+) -> PreTrainedModel:
+    keys = {"vocab_size": vocab_size, "eos_token_id": eos_id, "bos_token_id": None} | architecture
+    try:
+        config = AutoConfig.for_model(**keys)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"base.architecture: {error}", "see transformers' config classes") from None
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(
+        config, attn_implementation="sdpa", dtype=torch.float32
+    )
+    return _check(model, vocab_size, "base.architecture")
+
+
+def _from_run(base: Base, checkpoint: Checkpoint, vocab_size: int) -> Start:
+    model = _from_checkpoint(checkpoint, vocab_size)
+    keep = base.start == "weights+moments"
+    described = f"{base.start.replace('+', ' and ')} of {base.model}, step {checkpoint.step}"
+    return Start(model, checkpoint if keep else None, described)
+
+
+def _from_checkpoint(checkpoint: Checkpoint, vocab_size: int) -> PreTrainedModel:
+    return _check(model_from(checkpoint), vocab_size, str(checkpoint.path))
+
+
+def _pretrained(base: Base) -> PreTrainedModel:
+    assert base.model is not None
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            base.model,
+            revision=base.revision or "main",
+            dtype=torch.float32,
+            attn_implementation="sdpa",
+        )
+    except OSError as error:
+        first = str(error).splitlines()[0]
+        raise UserError(
+            f"base.model {base.model}: {first}", "check the name, revision or folder"
+        ) from None
+
+
+def _copy(
+    parameters: dict[str, torch.nn.Parameter],
+    name: str,
+    tensor: torch.Tensor,
+    checkpoint: Checkpoint,
+) -> None:
+    if name not in parameters or parameters[name].shape != tensor.shape:
+        raise UserError(
+            f"{checkpoint.path}: '{name}' of shape {tuple(tensor.shape)} does not fit the model",
+            "the checkpoint is of another architecture",
+        )
+    parameters[name].copy_(tensor)
+
+
+def _check(model: PreTrainedModel, vocab_size: int, name: str) -> PreTrainedModel:
+    rows = model.get_input_embeddings().weight.shape[0]
+    if vocab_size > rows:
+        raise UserError(
+            f"the tokenizer has ids up to {vocab_size - 1}, the embedding of {name} {rows} rows",
+            "use the base's own tokenizer",
+        )
+    return model
+
+
+def _named(base: Base) -> str:
+    revision = f" at {base.revision}" if base.revision else ""
+    return f"weights of {base.model}{revision}"
+
+
+def parameter_groups(model: PreTrainedModel, weight_decay: float) -> list[dict[str, object]]:
+    """Two AdamW groups: matrices are decayed; norms, biases and embeddings are not."""
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
+    decayed, plain = [], []
+    for parameter in model.parameters():
+        small = parameter.ndim < 2 or id(parameter) in embeddings
+        (plain if small else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return [g for g in groups if g["params"]]

@@ -1,0 +1,64 @@
+"""Checkpoints of a run: gather from all ranks, write, publish, retain."""
+
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from transformers import PretrainedConfig
+
+from checkpoints import folder, tensors
+from checkpoints.retain import to_delete
+from pretrain.engine import Engine
+
+
+@dataclass(frozen=True)
+class Saver:
+    """Where and how a run's checkpoints are kept."""
+
+    root: Path
+    pinned: Collection[int]
+    keep_last: int
+    config: PretrainedConfig
+
+    def save(self, engine: Engine, step: int, state: dict[str, Any]) -> None:
+        """All ranks together: write the checkpoint of ``step`` steps done, and publish it."""
+        rank, ranks = dist.get_rank(), dist.get_world_size()
+        staging = self.root / (folder.step_name(step) + ".incomplete")
+        if rank == 0:
+            staging = folder.begin(self.root, step)
+        dist.barrier()
+        numel = {name: _numel(p) for name, p in engine.names.items()}
+        owner = tensors.owners(numel, ranks)
+        mine = {name for name, by in owner.items() if by == rank}
+        path = staging / tensors.file_name(rank)
+        tensors.write(path, dict(engine.export_state(mine)))
+        entries: list[Any] = [None] * ranks
+        dist.all_gather_object(entries, (path.name, folder.describe(path)))
+        if rank == 0:
+            self.config.save_pretrained(staging)
+            files = {**dict(entries), "config.json": folder.describe(staging / "config.json")}
+            folder.commit(staging, step, files, {**state, "adam_step": engine.adam_step()})
+            self._retain()
+        dist.barrier()
+
+    def _retain(self) -> None:
+        for step in to_delete(folder.steps(self.root), self.pinned, self.keep_last):
+            path = self.root / folder.step_name(step)
+            # Without its manifest it is no checkpoint: a kill while deleting leaves no half one.
+            (path / folder.MANIFEST).unlink()
+            shutil.rmtree(path)
+
+
+def load_moments(engine: Engine, checkpoint: folder.Checkpoint) -> None:
+    """Give the engine the moments and the Adam step of a checkpoint."""
+    moments = {
+        kind: dict(tensors.read(checkpoint, kind)) for kind in (tensors.EXP_AVG, tensors.EXP_AVG_SQ)
+    }
+    engine.import_moments(moments, checkpoint.state["adam_step"])
+
+
+def _numel(parameter: Any) -> int:
+    return int(getattr(parameter, "ds_numel", parameter.numel()))

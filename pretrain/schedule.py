@@ -1,0 +1,48 @@
+"""Learning rate as a pure function of position.
+
+Warmup, stable and anneal (WSD: Hu et al. 2024, MiniCPM). The rate of a step is taken at the
+middle of its tokens, so that no step has rate 0. It is never read back from an optimizer:
+the loop writes it before each step, on resume too.
+"""
+
+import math
+from collections.abc import Callable
+
+from configs import Schedule
+from mixing.plan import Plan
+
+_SHAPES: dict[str, Callable[[float, float], float]] = {
+    "linear": lambda done, floor: 1 - (1 - floor) * done,
+    "1-sqrt": lambda done, floor: 1 - (1 - floor) * math.sqrt(done),
+    "cosine": lambda done, floor: floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2,
+    "exponential": lambda done, floor: floor**done,
+}
+
+
+def lr_at(step: int, steps: int, bounds: tuple[int, int], schedule: Schedule) -> float:
+    """Learning rate of step ``step`` (0-based) of ``steps``.
+
+    ``bounds`` are the first stable step and the first anneal step, as in the plan's phases.
+    """
+    first_stable, first_anneal = bounds
+    middle = step + 0.5
+    if step < first_stable:
+        return schedule.peak_lr * middle / first_stable
+    if step < first_anneal:
+        return schedule.peak_lr
+    done = (middle - first_anneal) / (steps - first_anneal)
+    return schedule.peak_lr * _SHAPES[schedule.anneal_shape](done, schedule.final_lr_ratio)
+
+
+def first_steps(plan: Plan) -> tuple[int, int]:
+    """First stable and first anneal step; a phase without steps begins where the next does."""
+    first = {phase.name: phase.first_step for phase in plan.phases}
+    anneal = first.get("anneal", plan.steps)
+    return first.get("stable", anneal), anneal
+
+
+def curve(plan: Plan, schedule: Schedule) -> list[dict[str, float]]:
+    """The learning rate at the first and last step of each phase."""
+    bounds = first_steps(plan)
+    ends = {s for p in plan.phases for s in (p.first_step, p.first_step + p.steps - 1)}
+    return [{"step": s, "lr": lr_at(s, plan.steps, bounds, schedule)} for s in sorted(ends)]

@@ -1,0 +1,253 @@
+"""The exam through lm-eval: its own templates, its own numbers, and parity of the native scorer."""
+
+import importlib.util
+import random
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import lm_eval
+import numpy as np
+import pytest
+import torch
+import yaml
+from eval_helpers import (
+    ARCHITECTURES,
+    real_tokenizer,
+    require_data,
+    silent,
+    tiny_model,
+    tiny_tokenizer,
+    write_csv,
+    write_exam,
+)
+from lm_eval.evaluator import evaluate
+from lm_eval.tasks import TaskManager
+
+from configs.recipe import MmluTask
+from evals.exam_records import item_records, summarize_exam
+from evals.lm_eval_tasks import BatchedHFLM, score_exam, task_config
+from evals.mmlu_items import load_exam
+from evals.mmlu_prompts import letter_prompt
+from evals.mmlu_scorer import score_letters
+from evals.subjects import MMLU_CATEGORIES
+
+BUILT_IN = Path(lm_eval.__file__).parent / "tasks" / "mmlu"
+CLEAR_GAP = 1e-4
+
+
+def matrix(scores):
+    return np.array([score.logprobs for score in scores])
+
+
+def assert_parity(native, oracle, tolerance=1e-4):
+    """Log-probabilities within the tolerance; the same choice wherever lm-eval's is clear."""
+    ours, theirs = matrix(native), matrix(oracle)
+    assert np.abs(ours - theirs).max() <= tolerance
+    ordered = np.sort(theirs, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > CLEAR_GAP
+    assert (~clear).mean() < 0.001 or (~clear).sum() <= 1
+    assert (ours.argmax(1) == theirs.argmax(1))[clear].all()
+    assert [(s.subject, s.index, s.truncated) for s in native] == [
+        (s.subject, s.index, s.truncated) for s in oracle
+    ]
+
+
+@pytest.mark.parametrize(
+    ("form", "template", "suffix"),
+    [
+        ("letter", "default/_default_template_yaml", ""),
+        ("cloze", "continuation/_continuation_template_yaml", "_continuation"),
+    ],
+)
+def test_task_configs_equal_the_built_in_ones(form, template, suffix):
+    folder = (BUILT_IN / template).parent
+    shared = yaml.safe_load((BUILT_IN / template).read_text())
+    exam = load_exam(MmluTask(path=str(require_data("mmlu")), shots=5, limit_per_subject=1))
+    for subject in exam.subjects:
+        config = task_config(subject, form, 5)
+        own = yaml.safe_load((folder / f"mmlu_{subject.name}.yaml").read_text())
+        built_in = shared | own
+        for ours_only in ("custom_dataset", "num_fewshot"):
+            config.pop(ours_only)
+        for hub_only in ("dataset_path", "dataset_name", "tag", "include", "task_alias"):
+            built_in.pop(hub_only, None)
+        assert config == built_in
+        assert config["task"].endswith(suffix)
+
+
+def test_categories_are_lm_evals():
+    spec = importlib.util.spec_from_file_location("generate", BUILT_IN / "_generate_configs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert dict(MMLU_CATEGORIES) == module.SUBJECTS
+
+
+@pytest.fixture
+def exam(tmp_path):
+    write_exam(tmp_path, {"first_subject": 14, "second": 6})
+    path = tmp_path / "test" / "second_test.csv"
+    rows = [["  spaces around \n", " lead", "trail ", "caf\u00e9 \u4e2d", "7", "C"]]
+    rows += [["{{question}} {% if %}", "{{x}}", "'", '"', "\\n", "D"], ["7", "1", "2", "3", "4", "A"]]
+    write_csv(path, rows)
+    return load_exam(MmluTask(path=str(tmp_path), shots=3))
+
+
+def test_prompts_are_lm_evals_string_for_string(exam):
+    for subject in exam.subjects:
+        config = task_config(subject, "letter", exam.shots)
+        task = TaskManager(include_defaults=False).load([config])["tasks"][config["task"]]
+        task.build_all_requests()
+        rendered = [instance.args for instance in task.instances]
+        expected = [
+            (letter_prompt(subject, item), f" {letter}") for item in subject.test for letter in "ABCD"
+        ]
+        assert rendered == expected
+
+
+@pytest.mark.parametrize("form", ["letter", "cloze"])
+def test_records_give_lm_evals_own_metrics(exam, form):
+    model, tokenizer = tiny_model("llama"), tiny_tokenizer()
+    scores = score_exam(model, tokenizer, exam, form, 512, silent)
+    records = item_records(exam, scores, scores)
+    for subject in exam.subjects:
+        config = task_config(subject, form, exam.shots)
+        names = ("acc", "acc_bytes") if form == "cloze" else ("acc",)
+        config["metric_list"] = [
+            {"metric": n, "aggregation": "mean", "higher_is_better": True} for n in names
+        ]
+        loaded = TaskManager(include_defaults=False).load([config])
+        results = evaluate(BatchedHFLM(model, tokenizer, 512), loaded, bootstrap_iters=0)
+        theirs = results["results"][config["task"]]
+        ours = [r for r in records if r["subject"] == subject.name]
+        correct = "correct" if form == "letter" else "cloze_correct"
+        assert np.mean([r[correct] for r in ours]) == pytest.approx(theirs["acc,none"])
+        if form == "cloze":
+            by_byte = np.mean([r["cloze_correct_norm"] for r in ours])
+            assert by_byte == pytest.approx(theirs["acc_bytes,none"])
+
+
+def test_cloze_equals_plain_forward_passes(exam):
+    model, tokenizer = tiny_model("qwen3"), tiny_tokenizer()
+    scores = score_exam(model, tokenizer, exam, "cloze", 256, silent)
+    subject = exam.subjects[0]
+    context = "".join(
+        f"Question: {s.question.strip()}\nAnswer: {s.choices[s.answer]}\n\n" for s in subject.shots
+    )
+    context = "The following are questions (with answers) about first subject.\n\n" + context
+    for item, score in zip(subject.test, scores, strict=False):
+        prompt = context + f"Question: {item.question.strip()}\nAnswer:"
+        start = len(tokenizer.encode(prompt))
+        for choice, logprob in zip(item.choices, score.logprobs, strict=True):
+            ids = torch.tensor(tokenizer.encode(f"{prompt} {choice}"))
+            with torch.no_grad():
+                table = model(ids[None]).logits[0].log_softmax(-1)
+            expected = table[range(start - 1, len(ids) - 1), ids[start:]].sum()
+            assert logprob == pytest.approx(float(expected), abs=2e-4)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("shots", [0, 3])
+def test_native_scorer_equals_lm_eval(tmp_path, architecture, shots):
+    folder = write_exam(tmp_path, {"a": 25, "b_c": 15})
+    exam = load_exam(MmluTask(path=str(folder), shots=shots))
+    model, tokenizer = tiny_model(architecture), tiny_tokenizer()
+    oracle = score_exam(model, tokenizer, exam, "letter", 1024, silent)
+    assert_parity(score_letters(model, tokenizer, exam, 300, silent), oracle)
+    assert matrix(oracle).std(axis=0).max() > 0.05
+
+
+def test_truncated_prompts_are_counted_and_scored_alike(tmp_path):
+    exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a": 30})), shots=1))
+    model, tokenizer = tiny_model("neox", context=130), tiny_tokenizer()
+    oracle = score_exam(model, tokenizer, exam, "letter", 1024, silent)
+    assert 0 < sum(score.truncated for score in oracle) < 30
+    assert_parity(score_letters(model, tokenizer, exam, 300, silent), oracle)
+    records = item_records(exam, oracle, oracle)
+    assert summarize_exam(records, 1)["truncated_prompts"] == sum(s.truncated for s in oracle)
+
+
+def test_a_tokenizer_that_prepends_its_start_token(tmp_path):
+    from tokenizers import processors
+
+    exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a": 8})), shots=2))
+    tokenizer = tiny_tokenizer().__class__(
+        tokenizer_object=tiny_tokenizer().backend_tokenizer, eos_token="<|endoftext|>"
+    )
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    assert tokenizer.encode("x")[0] == tokenizer.bos_token_id
+    model = tiny_model("llama")
+    oracle = score_exam(model, tokenizer, exam, "letter", 1024, silent)
+    assert_parity(score_letters(model, tokenizer, exam, 300, silent), oracle)
+
+
+def test_no_network_no_stdout_and_the_model_as_it_was(exam, monkeypatch, capfd):
+    def refuse(*_arguments):
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    model, tokenizer = tiny_model("llama").train(), tiny_tokenizer()
+    tokens = len(tokenizer)
+    random.seed(5)
+    np.random.seed(6)
+    torch.manual_seed(7)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[union-attr]
+    told = []
+    score_exam(model, tokenizer, exam, "letter", 512, told.append)
+    score_exam(model, tokenizer, exam, "cloze", 512, told.append)
+    assert random.getstate() == before[0]
+    assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[union-attr]
+    assert torch.equal(torch.get_rng_state(), before[2])
+    assert all(module.training for module in model.modules())
+    assert len(tokenizer) == tokens
+    assert tokenizer.pad_token is None
+    assert len(told) == 4
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "it/s" not in err
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_parity_on_real_questions(architecture):
+    folder, tokenizer = require_data("mmlu"), real_tokenizer("gpt2")
+    exam = load_exam(MmluTask(path=str(folder), shots=5, limit_per_subject=6))
+    wanted = ("abstract_algebra", "moral_scenarios")
+    exam = replace(exam, subjects=tuple(s for s in exam.subjects if s.name in wanted))
+    model = tiny_model(architecture, vocab=50_304, context=2048)
+    oracle = score_exam(model, tokenizer, exam, "letter", 2048, silent)
+    assert_parity(score_letters(model, tokenizer, exam, 512, silent), oracle)
+
+
+SUBSET = """abstract_algebra anatomy college_computer_science global_facts
+    high_school_european_history high_school_us_history high_school_world_history moral_scenarios
+    professional_law professional_medicine""".split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokenizer_name", ["pythia_20b", "olmo2"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_parity_on_ten_subjects_at_five_shots(architecture, tokenizer_name):
+    """The subjects with the longest questions are among them; a context of 2,048 cuts some."""
+    tokenizer = real_tokenizer(tokenizer_name)
+    exam = load_exam(MmluTask(path=str(require_data("mmlu")), shots=5, limit_per_subject=25))
+    exam = replace(exam, subjects=tuple(s for s in exam.subjects if s.name in SUBSET))
+    model = tiny_model(architecture, vocab=len(tokenizer) + 32, context=2048)
+    oracle = score_exam(model, tokenizer, exam, "letter", 4096, silent)
+    assert any(score.truncated for score in oracle)
+    assert_parity(score_letters(model, tokenizer, exam, 1024, silent), oracle)
+
+
+@pytest.mark.slow
+def test_parity_on_all_questions_without_shots():
+    tokenizer = real_tokenizer("pythia_20b")
+    exam = load_exam(MmluTask(path=str(require_data("mmlu")), shots=0))
+    model = tiny_model("llama", vocab=50_304, context=2048)
+    oracle = score_exam(model, tokenizer, exam, "letter", 4096, silent)
+    assert len(oracle) == 14_042
+    assert_parity(score_letters(model, tokenizer, exam, 1024, silent), oracle)

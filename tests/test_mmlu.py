@@ -1,0 +1,302 @@
+"""MMLU folders, the native scorer against plain forward passes, and the exam's numbers."""
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from eval_helpers import (
+    ARCHITECTURES,
+    random_row,
+    require_data,
+    silent,
+    tiny_model,
+    tiny_tokenizer,
+    write_csv,
+    write_exam,
+)
+
+from configs.errors import UserError
+from configs.recipe import MmluTask
+from evals.exam_records import ItemScore, item_records, summarize_exam
+from evals.mmlu_items import load_exam, read_items
+from evals.mmlu_prompts import letter_prompt
+from evals.mmlu_scorer import _shared_prefix, encode, letter_ids, score_letters
+from evals.subjects import MMLU_CATEGORIES
+
+HEADER = ["question", "choice0", "choice1", "choice2", "choice3", "answer"]
+LETTERED = ["What?", "a", "b", "c", "d", "B"]
+NUMBERED = ["What?", "a", "b", "c", "d", "1"]
+
+
+def test_both_layouts_read_the_same(tmp_path):
+    rng = random.Random(3)
+    rows = [random_row(rng) for _ in range(20)]
+    rows[3][0] = '  quoted, "text"\nover two lines '
+    numbered = [[*row[:5], str("ABCD".index(row[5]))] for row in rows]
+    write_csv(tmp_path / "plain.csv", rows)
+    write_csv(tmp_path / "header.csv", [HEADER, *numbered])
+    write_csv(tmp_path / "other_order.csv", [HEADER[::-1], *[row[::-1] for row in numbered]])
+    plain = read_items(tmp_path / "plain.csv", "s")
+    assert plain == read_items(tmp_path / "header.csv", "s")
+    assert plain == read_items(tmp_path / "other_order.csv", "s")
+    assert [item.index for item in plain] == list(range(20))
+    assert plain[3].question == rows[3][0]
+    assert "ABCD"[plain[7].answer] == rows[7][5]
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "words"),
+    [
+        ([LETTERED, ["What?", "a", "b", "c", "D"]], 2, "5 columns, not 6"),
+        ([LETTERED, LETTERED, [*LETTERED[:5], "E"]], 3, "the answer is 'E'"),
+        ([LETTERED, NUMBERED], 2, "the answer is '1'"),
+        ([HEADER, NUMBERED, [*LETTERED[:5], "4"]], 3, "the answer is '4'"),
+        ([HEADER, LETTERED], 2, "the answer is 'B'"),
+        ([HEADER, NUMBERED[:5]], 2, "5 columns"),
+        ([["question", "choice0", "choice1", "choice2", "answer"], NUMBERED[:5]], 1, "'choice3'"),
+        ([LETTERED, ["What?", "a", " ", "c", "d", "A"]], 2, "choice1 is empty"),
+        ([LETTERED, ["", "a", "b", "c", "d", "A"]], 2, "question is empty"),
+    ],
+)
+def test_malformed_rows_are_named_by_file_and_line(tmp_path, rows, line, words):
+    path = tmp_path / "s_test.csv"
+    write_csv(path, rows)
+    with pytest.raises(UserError) as error:
+        read_items(path, "s")
+    assert f"{path}:{line}:" in error.value.message
+    assert words in error.value.message
+    assert error.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"question,choice0,choice1,choice2,choice3,answer\n"])
+def test_files_without_questions_are_refused(tmp_path, content):
+    (tmp_path / "s.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"s\.csv"):
+        read_items(tmp_path / "s.csv", "s")
+
+
+def test_other_encodings_and_open_quotes_are_refused(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("caf\u00e9,a,b,c,d,A\n".encode("latin-1"))
+    with pytest.raises(UserError, match="not UTF-8 at byte 3"):
+        read_items(tmp_path / "latin.csv", "s")
+    (tmp_path / "quote.csv").write_text('"what,a,b,c,d,A\n')
+    with pytest.raises(UserError, match="not CSV"):
+        read_items(tmp_path / "quote.csv", "s")
+
+
+def test_shots_come_from_dev_rows_or_are_refused(tmp_path):
+    write_exam(tmp_path, {"alpha": 3, "beta": 4})
+    exam = load_exam(MmluTask(path=str(tmp_path), shots=2))
+    assert [len(subject.shots) for subject in exam.subjects] == [2, 2]
+    dev = tmp_path / "dev" / "beta_dev.csv"
+    dev.write_text("\n".join(dev.read_text().splitlines()[:3]))
+    with pytest.raises(UserError, match=r"beta_dev\.csv: 3 dev rows, 4 shots"):
+        load_exam(MmluTask(path=str(tmp_path), shots=4))
+    dev.unlink()
+    with pytest.raises(UserError, match=r"beta_dev\.csv: no dev rows"):
+        load_exam(MmluTask(path=str(tmp_path), shots=1))
+    assert len(list(load_exam(MmluTask(path=str(tmp_path), shots=0)).items())) == 7
+    with pytest.raises(UserError, match="no test/"):
+        load_exam(MmluTask(path=str(tmp_path / "nowhere"), shots=0))
+
+
+def test_categories(tmp_path):
+    counts = {name: list(MMLU_CATEGORIES.values()).count(name) for name in set(MMLU_CATEGORIES.values())}
+    assert counts == {"humanities": 13, "social_sciences": 12, "stem": 19, "other": 13}
+    write_exam(tmp_path, {"anatomy": 1, "trees": 1, "seas": 1})
+    (tmp_path / "categories.json").write_text('{"trees": "nature", "anatomy": "nature"}')
+    exam = load_exam(MmluTask(path=str(tmp_path), shots=0))
+    found = {subject.name: subject.category for subject in exam.subjects}
+    assert found == {"anatomy": "stem", "trees": "nature", "seas": "other"}
+
+
+def test_limit_keeps_the_first_questions_and_the_sidecar_names_all(tmp_path):
+    write_exam(tmp_path, {"alpha": 3, "beta": 2})
+    rows = [
+        {"subject": subject, "index": index, "replayed": index == 0}
+        for subject, n in (("alpha", 3), ("beta", 2))
+        for index in range(n)
+    ]
+    sidecar = tmp_path / "items.jsonl"
+
+    def load(some):
+        sidecar.write_text("".join(json.dumps(row) + "\n" for row in some))
+        task = MmluTask(path=str(tmp_path), shots=0, limit_per_subject=2, items=str(sidecar))
+        return load_exam(task)
+
+    exam = load(rows)
+    assert [(i.subject, i.index) for i in exam.items()] == [
+        ("alpha", 0), ("alpha", 1), ("beta", 0), ("beta", 1),
+    ]  # fmt: skip
+    assert exam.replayed is not None
+    assert exam.replayed["alpha", 0]
+    assert not exam.replayed["beta", 1]
+    with pytest.raises(UserError, match="1 questions are not in it, the first alpha 2"):
+        load(rows[:2] + rows[3:])
+    with pytest.raises(UserError, match=r"items\.jsonl:6: alpha 0 is named twice"):
+        load([*rows, rows[0]])
+    with pytest.raises(UserError, match=r"items\.jsonl:1: the exam has no beta 9"):
+        load([rows[3] | {"index": 9}, *rows])
+    with pytest.raises(UserError, match=r"items\.jsonl:6: not an item"):
+        load([*rows, {"subject": "alpha"}])
+
+
+def plain_logprobs(model, tokenizer, subject):
+    """Each prompt alone, no cache, all positions: what the native scorer must equal."""
+    limit = model.config.max_position_embeddings
+    out = []
+    for item in subject.test:
+        prompt = letter_prompt(subject, item)
+        ids = encode(tokenizer, [prompt])[0][-limit:]
+        letters = letter_ids(tokenizer, prompt, encode(tokenizer, [prompt])[0])
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, -1]
+        out.append(logits.log_softmax(-1)[letters].tolist())
+    return np.array(out)
+
+
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "mistral"])
+@pytest.mark.parametrize("shots", [0, 3])
+@pytest.mark.parametrize("batch_tokens", [64, 1024])
+def test_native_scorer_equals_plain_forward_passes(tmp_path, architecture, shots, batch_tokens):
+    exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a_b": 12, "c": 1})), shots=shots))
+    model, tokenizer = tiny_model(architecture), tiny_tokenizer()
+    scores = score_letters(model, tokenizer, exam, batch_tokens, silent)
+    native = np.array([score.logprobs for score in scores])
+    plain = np.concatenate([plain_logprobs(model, tokenizer, s) for s in exam.subjects])
+    assert plain.std(axis=0).max() > 0.05  # questions do get different answers
+    np.testing.assert_allclose(native, plain, atol=2e-5)
+    assert [(s.subject, s.index) for s in scores] == [(i.subject, i.index) for i in exam.items()]
+    assert not any(score.truncated for score in scores)
+
+
+def test_long_prompts_keep_their_end_and_are_counted(tmp_path):
+    exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a": 30})), shots=0))
+    tokenizer = tiny_tokenizer()
+    lengths = [len(encode(tokenizer, [letter_prompt(exam.subjects[0], i)])[0]) for i in exam.items()]
+    model = tiny_model("llama", context=int(np.median(lengths)))
+    scores = score_letters(model, tokenizer, exam, 512, silent)
+    expected = [n > model.config.max_position_embeddings for n in lengths]
+    assert [score.truncated for score in scores] == expected
+    assert 5 < sum(expected) < 25
+    plain = plain_logprobs(model, tokenizer, exam.subjects[0])
+    np.testing.assert_allclose([score.logprobs for score in scores], plain, atol=2e-5)
+
+
+def test_scoring_leaves_the_model_as_it_was(tmp_path):
+    exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a": 4})), shots=1))
+    model = tiny_model("llama").train()
+    model.model.layers[0].eval()
+    modes = [module.training for module in model.modules()]
+    parameter = next(model.parameters())
+    parameter.grad = torch.ones_like(parameter)
+    random_states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
+    score_letters(model, tiny_tokenizer(), exam, 512, silent)
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(parameter.grad, torch.ones_like(parameter))
+    assert torch.equal(torch.get_rng_state(), random_states[0])
+    assert random.getstate() == random_states[1]
+    assert not model.lm_head._forward_pre_hooks
+    assert model(torch.tensor([[1, 2, 3]])).logits.shape[1] == 3
+
+
+def test_shared_prefix():
+    rng = random.Random(0)
+    for _ in range(200):
+        rows = [[rng.randint(0, 1) for _ in range(rng.randint(1, 6))] for _ in range(rng.randint(2, 5))]
+        shortest = min(map(len, rows)) - 1
+        expected = 0
+        while expected < shortest and len({row[expected] for row in rows}) == 1:
+            expected += 1
+        assert _shared_prefix(rows) == expected
+    assert _shared_prefix([[1, 2, 3]]) == 0
+
+
+def test_letters_that_are_not_one_token_are_refused():
+    tokenizer = tiny_tokenizer()
+    prompt = "Which river is it?\nAnswer:"
+    ids = encode(tokenizer, [prompt])[0]
+    letters = letter_ids(tokenizer, prompt, ids)
+    assert [tokenizer.decode(i) for i in letters] == [" A", " B", " C", " D"]
+    # The pitfall: after a space, the letter is another token.
+    bare = tokenizer.encode("A")[0]
+    assert letters[0] != bare
+    with pytest.raises(UserError, match="not one token"):
+        letter_ids(tokenizer, prompt + " ", encode(tokenizer, [prompt + " x"])[0])
+
+
+def planted(exam, right, probability=0.9):
+    """Letter and cloze scores that pick the right answer exactly for the keys in ``right``."""
+    scores = []
+    for item in exam.items():
+        choice = item.answer if (item.subject, item.index) in right else (item.answer + 1) % 4
+        p = np.full(4, (1 - probability) / 3)
+        p[choice] = probability
+        scores.append(ItemScore(item.subject, item.index, tuple(np.log(p).tolist()), False))
+    return scores
+
+
+def test_summary_counts_planted_answers(tmp_path):
+    exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"anatomy": 10, "sociology": 30})), shots=0))
+    keys = [(item.subject, item.index) for item in exam.items()]
+    right = set(keys[:4] + keys[10:36])
+    exam = replace(exam, replayed={key: key[1] % 2 == 0 for key in keys})
+    cloze = planted(exam, set(keys[:7]))
+    summary = summarize_exam(item_records(exam, planted(exam, right), cloze), 0)
+    assert summary["n"] == 40
+    assert summary["accuracy"] == 30 / 40
+    assert summary["by_subject"]["anatomy"] == {"n": 10, "accuracy": 0.4}
+    assert summary["by_category"]["social_sciences"] == {"n": 30, "accuracy": 26 / 30}
+    assert summary["accuracy_replayed"] == len([k for k in right if k[1] % 2 == 0]) / 20
+    assert summary["n_replayed"] == summary["n_unreplayed"] == 20
+    assert summary["cloze_accuracy"] == 7 / 40
+    assert not summary["at_chance"]
+    low = summarize_exam(item_records(exam, planted(exam, set(keys[:14])), cloze), 0)
+    assert low["at_chance"]
+    assert low["chance_band"][0] < 0.25 < low["chance_band"][1]
+
+
+def test_records_follow_the_definitions(tmp_path):
+    rows = [["q", "yes", "no", "a much longer answer", "\u00e9\u00e9", "C"]]
+    write_csv(tmp_path / "test" / "s_test.csv", rows)
+    exam = load_exam(MmluTask(path=str(tmp_path), shots=0))
+    letter = ItemScore("s", 0, (-1.0, -1.0, -2.0, -3.0), True)
+    cloze = ItemScore("s", 0, (-3.0, -2.9, -10.0, -4.1), False)
+    (record,) = item_records(exam, [letter], [cloze])
+    assert record["choice"] == 0  # the first of two equal maxima
+    assert record["cloze_choice"] == 1
+    # per byte: -1, -1.45, -0.5, -1.025 (two characters, four bytes)
+    assert record["cloze_choice_norm"] == 2
+    assert record["cloze_correct_norm"]
+    assert record["gold_bits"] == pytest.approx(10 / np.log(2))
+    assert record["gold_bytes"] == 20
+    assert record["truncated"]
+    assert not record["cloze_truncated"]
+    assert "replayed" not in record
+    with pytest.raises(ValueError, match="order"):
+        item_records(exam, [replace(letter, index=1)], [cloze])
+
+
+def test_always_the_commonest_letter_is_chance(tmp_path):
+    rng = random.Random(0)
+    rows = [[*random_row(rng)[:5], "D" if n % 5 < 2 else "ABC"[n % 3]] for n in range(1000)]
+    write_csv(tmp_path / "test" / "s_test.csv", rows)
+    exam = load_exam(MmluTask(path=str(tmp_path), shots=0))
+    scores = [ItemScore("s", i, (-2.0, -2.0, -2.0, -1.0), False) for i in range(1000)]
+    summary = summarize_exam(item_records(exam, scores, scores), 0)
+    assert summary["accuracy"] > summary["chance_band"][1]
+    assert summary["at_chance"]
+    assert summary["choice_shares"] == [0, 0, 0, 1]
+
+
+def test_the_real_exam_reads_whole():
+    folder = require_data("mmlu")
+    exam = load_exam(MmluTask(path=str(folder), shots=5))
+    assert len(exam.subjects) == 57
+    assert len(list(exam.items())) == 14_042
+    assert {subject.name for subject in exam.subjects} == set(MMLU_CATEGORIES)
+    answers = np.bincount([item.answer for item in exam.items()])
+    assert answers.tolist() == [3222, 3462, 3582, 3776]
