@@ -4,6 +4,7 @@ Verbs are imported when they are used, so that help and plans come without loadi
 """
 
 import importlib
+import os
 import sys
 
 import click
@@ -28,16 +29,24 @@ _VERBS = {
 class LazyGroup(click.Group):
     """A group whose commands live in ``alloy.commands.<name>`` as ``command``."""
 
-    def list_commands(self, _ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_VERBS)
 
-    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
         module = "evaluate" if cmd_name == "eval" else cmd_name
         return importlib.import_module(f"alloy.commands.{module}").command
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        formatter: click.HelpFormatter,
+    ) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_VERBS.items()))
 
@@ -50,6 +59,9 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point: 0 done, 1 a check failed or a run did not finish, 2 a mistake to correct."""
+    # Child processes (tokenizing, ranks) must not import packages from the working directory,
+    # where a user may well have folders called evals or configs.
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
         code = cli.main(standalone_mode=False)
     except AlloyError as error:

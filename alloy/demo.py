@@ -64,8 +64,11 @@ def recipes(run_dir: Path, world: WorldFiles) -> dict[str, dict[str, Any]]:
     """The recipes of the demo, in the order in which they are run."""
     run_folder = run_dir / NAME
     common = {"run_dir": str(run_dir)}
-    data = {"tokenizer": str(world.tokenizer), "store": str(run_folder / "store")}
-    data["seq_len"] = SEQ_LEN
+    data = {
+        "tokenizer": str(world.tokenizer),
+        "store": str(run_folder / "store"),
+        "seq_len": SEQ_LEN,
+    }
     train = {"zero": 2, "precision": "fp32", "ranks": 2, "micro_batch_rows": 16}
     pretraining = _source("facts", "general", world.pretrain)
     trunk = {

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from alloy.planning import Planned
-from checkpoints.folder import is_alloy
 from configs import Recipe
 from evals.bpb import EvalDocument
 from evals.evaluate import evaluate_model
@@ -13,13 +12,12 @@ from mixing.exclude import KEPT, heldout_documents
 
 
 def evaluate(
-    recipe: Recipe, planned: Planned, model: str, out: Path, name: str, show: Callable[[str], None]
+    recipe: Recipe, planned: Planned, model: Path, out: Path, name: str, show: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Measure a Hugging Face folder, a hub id or a run's export; every model the same way."""
+    """Measure a Hugging Face folder; base and arms go the same way."""
     tokenizer = planned.tokenizer
-    folder = Path(model) / "export" if is_alloy(Path(model)) else Path(model)
     return evaluate_model(
-        folder,
+        model,
         recipe.evals,
         eval_documents(planned, recipe.evals.bpb_tokens, recipe.data.append_eos),
         out,

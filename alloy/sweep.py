@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from alloy.building import build_recipe
 from alloy.evaluation import evaluate
+from alloy.hub import hugging_face_folder
 from alloy.planning import plan_recipe
 from alloy.training import run_folder, train_recipe
 from checkpoints.folder import write_json
@@ -26,11 +27,14 @@ class Arm:
     tokens: int
 
 
-def reference_model(recipe: Recipe) -> str:
-    """The model that arms are compared with: ``compare_with``, else the start itself."""
-    if recipe.base is None or (recipe.base.compare_with or recipe.base.model) is None:
+def reference_model(recipe: Recipe) -> Path:
+    """The folder of the model that arms are compared with: ``compare_with``, else the start."""
+    base = recipe.base
+    if base is not None and base.compare_with is not None:
+        return hugging_face_folder(base.compare_with, base.compare_with_revision)
+    if base is None or base.model is None:
         raise UserError("the recipe names no model to measure", "set base.model or --model")
-    return str(recipe.base.compare_with or recipe.base.model)
+    return hugging_face_folder(base.model, base.revision)
 
 
 def arms(recipe: Recipe) -> list[Arm]:
@@ -84,7 +88,7 @@ def run_sweep(recipe: Recipe, show: Show) -> dict[str, Any]:
         "tokens_per_arm": recipe.schedule.tokens,
         "budget": recipe.budget.model_dump(),
         "world_note": recipe.note,
-        "base": {"name": "base", "model": reference_model(recipe), "eval": "evals/base"},
+        "base": {"name": "base", "model": str(reference_model(recipe)), "eval": "evals/base"},
         "arms": done,
     }
     write_json(folder / "sweep.json", record)
@@ -103,7 +107,7 @@ def _run_arm(arm: Arm, own: Recipe, folder: Path, show: Show) -> dict[str, Any]:
     }
     try:
         export = train_recipe(own, show)
-        evaluate(own, plan_recipe(own), str(export), folder / entry["eval"], arm.name, show)
+        evaluate(own, plan_recipe(own), export, folder / entry["eval"], arm.name, show)
     except AlloyError as error:
         show(f"{arm.name}: failed: {error.message}")
         entry["failed"] = error.message

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from alloy.hub import local_model
 from checkpoints.folder import is_alloy
 from configs import Base, Data, UserError
 from mixing.tokenizer import TokenizerFile, load_tokenizer
@@ -14,20 +15,20 @@ def tokenizer_name(base: Base | None, data: Data) -> str:
         return data.tokenizer
     assert base is not None
     assert base.model is not None
-    folder = Path(base.model)
-    return str(folder / "export") if is_alloy(folder) else base.model
+    folder = local_model(base.model, base.revision, weights=False)
+    return str(folder / "export") if is_alloy(folder) else str(folder)
 
 
 def open_tokenizer(base: Base | None, data: Data) -> TokenizerFile:
     """The recipe's tokenizer; UserError where it is not the one that the base was trained with."""
     tokenizer = load_tokenizer(tokenizer_name(base, data))
     if base is not None and base.model is not None:
-        _check_base(Path(base.model), tokenizer, tokenizer_name(base, data))
+        folder = local_model(base.model, base.revision, weights=False)
+        _check_base(folder, tokenizer, tokenizer_name(base, data))
     return tokenizer
 
 
 def _check_base(folder: Path, tokenizer: TokenizerFile, name: str) -> None:
-    """Compare with what a local base says of itself; a hub base is checked when it is loaded."""
     own = next((p for p in (folder, folder / "export") if (p / "tokenizer.json").is_file()), None)
     if own is not None:
         theirs = load_tokenizer(str(own))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alloy.building import build_recipe
+from alloy.hub import local_model
 from alloy.planning import Planned, plan_recipe
 from alloy.tokenizing import tokenizer_name
 from checkpoints.folder import last_good, write_json
@@ -77,10 +78,16 @@ def _write_plan(run: Path, planned: Planned) -> None:
     write_json(run / "receipt.json", receipt(planned.plan, planned.rows(), window))
 
 
+def _start_folder(base: Base) -> str | None:
+    if base.model is None:
+        return None
+    return str(local_model(base.model, base.revision, weights=True).resolve())
+
+
 def _job(recipe: Recipe, base: Base, run: Path, planned: Planned) -> Job:
     return Job(
         run=str(run.resolve()),
-        base=base,
+        base=base.model_copy(update={"model": _start_folder(base)}),
         data=recipe.data,
         schedule=recipe.schedule,
         train=recipe.train,

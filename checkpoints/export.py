@@ -54,8 +54,7 @@ def _logit_difference(model: PreTrainedModel, folder: Path) -> float:
     reloaded = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa"
     )
-    vocab = model.get_input_embeddings().weight.shape[0]
-    probe = torch.arange(_PROBE_TOKENS).remainder(vocab)[None]
+    probe = torch.arange(_PROBE_TOKENS).remainder(model.config.vocab_size)[None]
     model.eval()
     with torch.no_grad():
         return float((model(probe).logits - reloaded.eval()(probe).logits).abs().max())

@@ -17,6 +17,7 @@ from evals.bootstrap import bootstrap_f1
 Metric = Literal["exact_label", "label_path"]
 INVALID = "\x00invalid"  # cannot be a label: labels are stripped text
 _SEPARATOR = " > "
+_UNDEFINED: Any = 0.0  # precision of a label that was never predicted
 _NOT_WORD = re.compile(r"[\W_]+")
 
 
@@ -33,7 +34,7 @@ def domain_records(
     after the label, or the label twice, is neither valid nor correct.
     """
     valid = {canonical(label, metric) for label in (*(gold for _, gold, _ in rows), *known_labels)}
-    spoken = {label: normalized(label) for label in valid}
+    forms = search_forms(valid)
     records = []
     for row_id, gold, prediction in rows:
         truth, guess = canonical(gold, metric), canonical(prediction, metric)
@@ -45,7 +46,7 @@ def domain_records(
                 "label": guess if guess in valid else None,
                 "correct": guess == truth,
                 "exact": prediction.strip() == gold.strip(),
-                "correct_format_free": label_found(prediction, truth, spoken),
+                "correct_format_free": label_found(prediction, truth, forms),
                 "valid": guess in valid,
             }
         )
@@ -64,23 +65,33 @@ def normalized(text: str) -> str:
     return " ".join(_NOT_WORD.sub(" ", text.casefold()).split())
 
 
-def label_found(prediction: str, gold: str, spoken: Mapping[str, str]) -> bool:
+def search_forms(labels: Iterable[str]) -> list[str]:
+    """What ``label_found`` looks for: the labels' words, the longest label first."""
+    forms = {_spaced(label) for label in labels} - {""}
+    return sorted(forms, key=lambda form: (-len(form), form))
+
+
+def label_found(prediction: str, gold: str, forms: Sequence[str]) -> bool:
     """Whether the answer names the right label and no other, whatever is written around it.
 
-    ``spoken`` maps labels to their normalized form. Labels are found as whole words, the longest
-    first, so "late refund" is not also "refund". The label named twice, or beside another one,
-    is not an answer.
+    ``forms`` are the ``search_forms`` of all labels. Whole words count, the longest label first,
+    so "late refund" is not also "refund". The label named twice, or beside another one, is not
+    an answer.
     """
-    text = f" {normalized(prediction)} "
-    want = spoken[gold]
-    if not want:
+    text, want = _spaced(prediction), _spaced(gold)
+    if not want:  # a label of punctuation alone
         return prediction.strip() == gold
     found = []
-    for words in sorted({w for w in spoken.values() if w}, key=lambda w: (-len(w), w)):
-        pieces = text.split(f" {words} ")
-        found += [words] * (len(pieces) - 1)
-        text = " \x00 ".join(pieces)  # what was matched is not matched again
+    for form in forms:
+        pieces = text.split(form)
+        found += [form] * (len(pieces) - 1)
+        text = "\x00".join(pieces)  # what was matched is not matched again
     return found == [want]
+
+
+def _spaced(text: str) -> str:
+    """Words with a space on either side of each, so that two that touch are both found."""
+    return "".join(f" {word} " for word in normalized(text).split())
 
 
 def summarize_domain(
@@ -120,7 +131,7 @@ def _averages(
     """(precision, recall, F1). micro counts every output; the others average over gold labels."""
     labels = None if average == "micro" else sorted(set(gold))
     precision, recall, f1, _ = precision_recall_fscore_support(
-        gold, predicted, labels=labels, average=average, zero_division=0.0
+        gold, predicted, labels=labels, average=average, zero_division=_UNDEFINED
     )
     return float(precision), float(recall), float(f1)
 

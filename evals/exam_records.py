@@ -20,7 +20,7 @@ class ItemScore:
 
     subject: str
     index: int
-    logprobs: tuple[float, float, float, float]
+    logprobs: tuple[float, ...]
     truncated: bool
 
 

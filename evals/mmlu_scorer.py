@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from configs.errors import UserError
 from evals.exam_records import ItemScore
@@ -65,7 +65,7 @@ def _score_subject(
         inputs = {row: encoded[row][-limit:] for row in rows}
         logprobs |= _score_group(model, inputs, prefix_tokens, letters, batch_tokens)
     return [
-        ItemScore(item.subject, item.index, tuple(logprobs[row]), len(encoded[row]) > limit)  # type: ignore[arg-type]
+        ItemScore(item.subject, item.index, tuple(logprobs[row]), len(encoded[row]) > limit)
         for row, item in enumerate(subject.test)
     ]
 
@@ -136,7 +136,7 @@ def _batches(
         start += max(1, most)
 
 
-def _run_prefix(model: Any, prefix: list[int]) -> DynamicCache:
+def _run_prefix(model: Any, prefix: list[int]) -> Any:
     ids = torch.tensor([prefix], device=model.device)
     with _head_sees(model, torch.tensor([len(prefix) - 1], device=model.device)):
         cache = model(input_ids=ids, use_cache=True).past_key_values
@@ -147,7 +147,7 @@ def _run_prefix(model: Any, prefix: list[int]) -> DynamicCache:
     return cache
 
 
-def _expanded(cache: DynamicCache | None, rows: int) -> DynamicCache | None:
+def _expanded(cache: Any, rows: int) -> Any:
     """The cache for ``rows`` rows. A forward pass changes the layer objects, so they are copied;
     it concatenates keys and values, so those stay views of the one prefix."""
     if cache is None:
@@ -164,9 +164,7 @@ def _expanded(cache: DynamicCache | None, rows: int) -> DynamicCache | None:
     return expanded
 
 
-def _last_logits(
-    model: Any, suffixes: Sequence[list[int]], cache: DynamicCache | None
-) -> torch.Tensor:
+def _last_logits(model: Any, suffixes: Sequence[list[int]], cache: Any) -> torch.Tensor:
     """(rows, vocabulary) logits at the end of each suffix.
 
     Padding is on the right and needs no mask: no real position sees it.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from configs.errors import UserError
 
@@ -49,7 +49,7 @@ def load_folder(folder: Path, trust_remote_code: bool = False) -> tuple[Any, Any
     """(model, tokenizer) of a Hugging Face folder, in ``compute_dtype``, with SDPA attention."""
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: no config.json", "give a folder in Hugging Face's format")
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=compute_dtype(),
         attn_implementation="sdpa",
@@ -63,10 +63,10 @@ def load_folder(folder: Path, trust_remote_code: bool = False) -> tuple[Any, Any
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
 
 
-def require_end_of_text(tokenizer: PreTrainedTokenizerBase, where: str) -> int:
+def require_end_of_text(tokenizer: Any, where: str) -> int:
     """The id that ends a text. Raises UserError where the tokenizer has none."""
     if tokenizer.eos_token_id is None:
         raise UserError(
             f"{where}: the tokenizer has no eos_token", "set it in tokenizer_config.json"
         )
-    return int(tokenizer.eos_token_id)  # type: ignore[arg-type]
+    return int(tokenizer.eos_token_id)

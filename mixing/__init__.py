@@ -1,22 +1,33 @@
 """From raw files to a blended corpus with a receipt.
 
-    files ─▶ documents: rows ─▶ tokenizer: ids ─▶ shards + manifest ─▶ store: SourceReader
+    files ─▶ documents: lines ─▶ encode: ids ─▶ shards + manifest ─▶ store: SourceReader
     SourceReader ─▶ exclude: Spans ─▶ pack: rows of a source ─▶ plan + order: position ─▶ row
     plan + shards ─▶ rows: arrays for the model      plan + shards ─▶ receipt: asked, realised
 
-inputs.py         which files a source is made of, and the hashes of their bytes
-documents.py      files to blocks of lines, lines to texts; what is bad says why
-tokenizer.py      texts to ids, by gigatoken where it agrees with tokenizers
-encode.py         one block of lines to ids, hashes and ids of documents; the processes for it
-ledger.py         what came in, what was stored, what was dropped and why
-shards.py         the files of a built source, hashed and synced while they are written
-store.py          content-addressed folders: keys, locks, opening, checking
-build.py          one source or all of a recipe, from files to the store
-exclude.py        duplicates and held-out documents, as spans that may be trained on
-pack.py           spans to rows of seq_len
-shares.py         asked shares to slot weights on an exact grid
-order.py          slots of a period, and the keyed permutation inside a source
-plan.py           phases, rows and epochs of a run; position to (source, row)
-rows.py           a row to arrays: ids, positions, targets, document lengths
-receipt.py        what the shards say was trained: asked against realised; traces
+inputs.py          which files a source is made of, and the hashes of their bytes
+documents.py       files to blocks of lines, lines to texts; what is bad says why
+tokenizer_file.py  a tokenizer.json: what ends a text, what its content hash is
+tokenizer.py       texts to ids, by gigatoken where it agrees with tokenizers
+encode.py          one block of lines to ids, hashes and ids of documents; the processes for it
+ingest.py          the files of a source through the processes into a writer, in order
+ledger.py          what came in, what was stored, what was dropped and why
+shards.py          the files of a built source, hashed and synced while they are written
+publish.py         building under a lock, and the one rename that makes a source visible
+store.py           content-addressed folders: keys, opening, checking
+build.py           one source or all of a recipe, from files to the store
+exclude.py         duplicates and held-out documents, as spans that may be trained on
+corpus.py          the built sources of a recipe, opened together
+best_fit.py        best-fit-decreasing, all pieces of one length at once
+pack.py            spans to rows of seq_len
+shares.py          asked shares to slot counts on an exact grid
+caps.py            refusing a plan that reads a source too often, with what would fit
+phases.py          a schedule in whole steps
+order.py           slots of a period, and the keyed permutation inside a source
+plan.py            mix and schedule over packed sources, compiled
+planned.py         what a compiled plan says, and the hash chain over its order
+seek.py            position to (source, row) and back
+rows.py            a row to arrays: ids, positions, targets, document lengths
+tally.py           every position of a phase, counted
+receipt.py         what the shards say was trained: asked against realised
+trace.py           documents of a step, steps of a document
 """

@@ -18,9 +18,10 @@ from mixing.encode import Workers
 from mixing.ingest import Tally, TokenEnds, ingest, sample_texts
 from mixing.inputs import FoundFiles, InputFile, find_files, fingerprint
 from mixing.ledger import Ledger
+from mixing.publish import building, publish
 from mixing.shards import FORMAT_VERSION, QUARANTINE, ShardWriter, write_manifest
-from mixing.store import SourceReader, building, open_source, publish, source_key
-from mixing.tokenizer import TokenizerFile
+from mixing.store import SourceReader, open_source, source_key
+from mixing.tokenizer_file import TokenizerFile
 
 Progress = Callable[[str], None]
 NO_ID_HASH = np.uint64(xxhash.xxh3_64_intdigest(b""))

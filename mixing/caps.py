@@ -21,12 +21,7 @@ def refuse_over_caps(plan: Plan, schedule: Schedule) -> None:
     )
     tokens = fitting_steps(plan, worst, schedule) * plan.batch_rows * plan.seq_len
     ways = [f"schedule.tokens {tokens} or less"] if tokens else []
-    shares = fitting_shares(plan, worst)
-    if shares:
-        listed = ", ".join(
-            f"{share:.4g} in {name} (asked {ask:.4g})" for name, share, ask in shares
-        )
-        ways.append(f"a share of at most {listed}")
+    ways += [_share_way(plan, worst)] if fitting_shares(plan, worst) else []
     ways.append(f"max_epochs {math.ceil(epochs * 100) / 100:g}")
     raise UserError(message, "what would fit: " + "; or ".join(ways))
 
@@ -62,8 +57,8 @@ def fitting_shares(plan: Plan, source: PlanSource) -> list[tuple[str, float, flo
     """(phase, share that keeps the cap, asked share) for the phases that read ``source``.
 
     The other sources keep their proportions. With slot weight w and share s, the sources beside
-    it average A = u s (1 - w) / (w (1 - s)) units a row, where u is its own units a row; a weight
-    w' then needs the share s' = u w' / (u w' + A (1 - w')).
+    it average A = w (1 - s) / (s (1 - w)) times its own units a row; a weight w' then needs the
+    share s' = w' / (w' + A (1 - w')).
     """
     spare = row_cap(source) - len(plan.phases)  # a phase may round up by one row
     ratio = spare / rows_read(plan, source.name)
@@ -75,17 +70,35 @@ def fitting_shares(plan: Plan, source: PlanSource) -> list[tuple[str, float, flo
         if len(phase.sources) == 1 or ratio <= 0:
             return []
         weight, share = part.slot_count / phase.denominator, part.asked_share
-        others = share * (1 - weight) / (weight * (1 - share))
+        others = weight * (1 - share) / (share * (1 - weight))
         less = weight * ratio
         fits = less / (less + others * (1 - less))
         fitting.append((phase.name, _rounded_down(fits), share))
     return fitting
 
 
+def _share_way(plan: Plan, source: PlanSource) -> str:
+    """The fitting shares in the terms of the recipe: mix.general where that is what decides."""
+    alone = [s.role for s in plan.sources].count(source.role) == 1
+    fitting = fitting_shares(plan, source)
+    if alone and source.role == "domain":
+        listed = ", ".join(
+            f"{_rounded_up(1 - fits):.4g} in {name} (asked {1 - asked:.4g})"
+            for name, fits, asked in fitting
+        )
+        return f"general at least {listed}"
+    listed = ", ".join(f"{fits:.4g} in {name} (asked {asked:.4g})" for name, fits, asked in fitting)
+    return f"{'general' if alone else 'a share of'} at most {listed}"
+
+
 def _rounded_down(value: float) -> float:
     """Four significant digits, never more than ``value``."""
     step = 10.0 ** (math.floor(math.log10(value)) - 3)
     return math.floor(value / step) * step
+
+
+def _rounded_up(value: float) -> float:
+    return math.ceil(value * 1e4) / 1e4
 
 
 def _slot_count(phase: PlanPhase, name: str) -> int:

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import pydantic_core
 import xxhash
@@ -19,7 +19,6 @@ BOM = "\ufeff"
 EXCERPT_CHARACTERS = 200
 # Small compressed pieces bound what one piece can expand to.
 COMPRESSED_BYTES = 1 << 16
-BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class HashingReader:
 
 
 def read_blocks(
-    file: HashingReader, path: Path, max_line_bytes: int, block_bytes: int = BLOCK_BYTES
+    file: HashingReader, path: Path, max_line_bytes: int, block_bytes: int
 ) -> Iterator[Block | BadRow]:
     """Blocks of about ``block_bytes`` of whole lines, in order.
 
@@ -132,7 +131,7 @@ def _zst_pieces(file: HashingReader) -> Iterator[bytes]:
 
 
 def _gz_pieces(file: HashingReader) -> Iterator[bytes]:
-    stream = gzip.GzipFile(fileobj=file, mode="rb")  # pyright: ignore[reportArgumentType]
+    stream = gzip.GzipFile(fileobj=cast(BinaryIO, file), mode="rb")
     while True:
         try:
             piece = stream.read1(1 << 18)

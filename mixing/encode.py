@@ -21,7 +21,8 @@ import zstandard
 from configs import UserError
 from mixing.documents import BOM, Block, Row, RowOptions, parse_row
 from mixing.ledger import BadRow
-from mixing.tokenizer import Encoder, Library, TokenizerFile, choose_encoder
+from mixing.tokenizer import Encoder, Library, choose_encoder
+from mixing.tokenizer_file import TokenizerFile
 
 T = TypeVar("T")
 IDS_PER_FRAME = 4096

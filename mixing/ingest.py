@@ -14,6 +14,7 @@ from mixing.ledger import BadRow, Ledger
 from mixing.shards import ShardWriter
 from mixing.tokenizer import Library
 
+BLOCK_BYTES = 4 << 20  # of lines, for one process at a time
 SAMPLE_FILES = 8
 SAMPLE_TEXTS_PER_FILE = 32
 SAMPLE_CHARACTERS = 4_000  # of one text
@@ -105,7 +106,7 @@ def _tasks(
         tally.notes["empty_files"] += file.bytes == 0
         with open(file.path, "rb") as raw:
             stream = HashingReader(raw)
-            for item in read_blocks(stream, file.path, rows.max_line_bytes):
+            for item in read_blocks(stream, file.path, rows.max_line_bytes, BLOCK_BYTES):
                 if isinstance(item, BadRow):
                     tally.lines += 1
                     tally.cut_files += item.reason != "over_max_line_bytes"

@@ -14,6 +14,7 @@ A folder holds
     manifest.json            all counts, sizes and hashes; written last
 """
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -52,7 +53,7 @@ class HashedFile:
         self.bytes += len(data)
 
     def write_array(self, array: np.ndarray, dtype: str) -> None:
-        self.write(memoryview(np.ascontiguousarray(array, dtype)).cast("B"))
+        self.write(np.ascontiguousarray(array, dtype).data.cast("B"))
 
     def close(self) -> dict[str, Any]:
         """Sync to disk; ``{bytes, xxh3_128}``."""
@@ -62,7 +63,8 @@ class HashedFile:
         return {"bytes": self.bytes, "xxh3_128": self._digest.hexdigest()}
 
     def abandon(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk refuses what is buffered once more
+            self._file.close()
 
 
 class ShardWriter:
@@ -165,14 +167,18 @@ class ShardWriter:
 def manifest_hash(manifest: dict[str, Any]) -> str:
     """xxh3_128 of a manifest without its own ``manifest_xxh3_128``."""
     rest = {k: v for k, v in manifest.items() if k != "manifest_xxh3_128"}
-    return xxhash.xxh3_128_hexdigest(json.dumps(rest, sort_keys=True).encode())
+    return xxhash.xxh3_128_hexdigest(manifest_bytes(rest))
+
+
+def manifest_bytes(manifest: dict[str, Any]) -> bytes:
+    """The one way a manifest is written, so that any changed byte of the file shows."""
+    return json.dumps(manifest, indent=1, sort_keys=True).encode()
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Write manifest.json with its own hash, and sync it and the folder."""
-    signed = {**manifest, "manifest_xxh3_128": manifest_hash(manifest)}
     file = HashedFile(folder / MANIFEST)
-    file.write((json.dumps(signed, indent=1, sort_keys=True) + "\n").encode())
+    file.write(manifest_bytes({**manifest, "manifest_xxh3_128": manifest_hash(manifest)}))
     file.close()
     sync_folder(folder)
 

@@ -8,12 +8,8 @@
 """
 
 import bisect
-import fcntl
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -26,8 +22,14 @@ import zstandard
 from configs import UserError
 from mixing.documents import RowOptions
 from mixing.inputs import InputFile, hash_file
-from mixing.shards import COLUMN_DTYPES, FORMAT_VERSION, MANIFEST, manifest_hash, sync_folder
-from mixing.tokenizer import TokenizerFile
+from mixing.shards import (
+    COLUMN_DTYPES,
+    FORMAT_VERSION,
+    MANIFEST,
+    manifest_bytes,
+    manifest_hash,
+)
+from mixing.tokenizer_file import TokenizerFile
 
 REBUILD_HINT = "remove this folder and build again, or bring it back from a copy"
 OPEN_SHARDS = 512  # Python keeps a file descriptor with each map
@@ -203,14 +205,14 @@ def verify_source(store: Path, key: str) -> list[str]:
 def _read_manifest(folder: Path, key: str) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        raw = path.read_bytes()
+        manifest = json.loads(raw)
     except FileNotFoundError:
         raise UserError(f"{path}: missing", "build this source (alloy build)") from None
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read ({error})", REBUILD_HINT) from None
-    if not isinstance(manifest, dict) or manifest.get("manifest_xxh3_128") != manifest_hash(
-        manifest
-    ):
+    intact = isinstance(manifest, dict) and raw == manifest_bytes(manifest)
+    if not intact or manifest.get("manifest_xxh3_128") != manifest_hash(manifest):
         raise UserError(f"{path}: its content is not what was written", REBUILD_HINT)
     if manifest["key"] != key:
         raise UserError(f"{path}: belongs to {manifest['key']}, not {key}", REBUILD_HINT)
@@ -242,66 +244,3 @@ def _structure_problems(reader: SourceReader) -> list[str]:
         if int(reader.offsets[until] - reader.offsets[first]) != shard["tokens"]:
             problems.append(f"{reader.folder / shard['file']}: not the tokens of its documents")
     return problems
-
-
-def is_built(store: Path, key: str) -> bool:
-    """Whether the source is there; raises UserError where it is there and damaged."""
-    if not (store / key).exists():
-        return False
-    open_source(store, key)
-    return True
-
-
-@contextmanager
-def building(store: Path, key: str, progress: Callable[[str], None]) -> Iterator[Path]:
-    """A lock on the key and an empty folder to build in; both end with the block.
-
-    Another build of the same key is waited for. What killed builds of any key left is removed.
-    """
-    (store / ".locks").mkdir(parents=True, exist_ok=True)
-    with _lock(store, key, progress):
-        _remove_leftovers(store, key)
-        folder = store / f".building-{key}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _lock(store: Path, key: str, progress: Callable[[str], None]) -> Iterator[None]:
-    # Lock files stay: removing one that another process is about to lock would let two in.
-    with open(store / ".locks" / key, "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress(f"waiting for another build of {key}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _remove_leftovers(store: Path, own_key: str) -> None:
-    for folder in store.glob(".building-*"):
-        key = folder.name.removeprefix(".building-")
-        if key == own_key:
-            continue
-        with open(store / ".locks" / key, "w", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its build is alive
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def publish(building_folder: Path, store: Path, key: str) -> None:
-    """Rename a complete folder into place; a damaged one of the same key makes way."""
-    final = store / key
-    if final.exists():
-        aside = store / f".building-{key}.damaged"
-        shutil.rmtree(aside, ignore_errors=True)
-        os.rename(final, aside)
-        shutil.rmtree(aside, ignore_errors=True)
-    os.rename(building_folder, final)
-    sync_folder(store)

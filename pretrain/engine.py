@@ -41,9 +41,13 @@ _OWNED = {
 }
 
 
+def _accelerator() -> Any:
+    return deepspeed.get_accelerator()
+
+
 def device() -> torch.device:
     """The accelerator of this rank, or the CPU."""
-    return torch.device(deepspeed.get_accelerator().current_device_name())
+    return torch.device(_accelerator().current_device_name())
 
 
 def join_ranks(timeout: datetime.timedelta) -> None:
@@ -52,7 +56,7 @@ def join_ranks(timeout: datetime.timedelta) -> None:
     # serves inference only.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore
     deepspeed.init_distributed(
-        dist_backend=deepspeed.get_accelerator().communication_backend_name(),
+        dist_backend=_accelerator().communication_backend_name(),
         timeout=timeout,
         auto_mpi_discovery=False,
     )
@@ -109,11 +113,11 @@ class Engine:
             eps=train.eps,
         )
         config = deepspeed_config(train, rows, accumulation)
-        self._engine, *_ = deepspeed.initialize(
+        # Any: DeepSpeed's optimizers have no common type.
+        self._engine: Any = deepspeed.initialize(
             model=model, optimizer=self._optimizer, config=config
-        )
-        self.accumulation = accumulation
-        self.module = self._engine.module
+        )[0]
+        self.module: torch.nn.Module = self._engine.module
         _limit_waiting(timeout)
 
     def forward(self, **inputs: torch.Tensor | None) -> torch.Tensor:

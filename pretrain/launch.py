@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +17,8 @@ from configs import AlloyError, CheckFailed
 from pretrain.job import ERROR, SHOWN, STOPPED, Job, write_job
 
 _WORKER = "pretrain.worker"
-_LOG_TAIL = 30
+_LOG_TAIL = 200
+_RANK_ERROR = re.compile(r"^\[rank\d+\]: [\w.]*(Error|Exception)\b")
 
 
 def run_ranks(job: Job, show: Callable[[str], None]) -> None:
@@ -55,13 +57,8 @@ def command(job_path: Path, ranks: int) -> list[str]:
 
 
 def environment(inherited: Mapping[str, str], ranks: int) -> dict[str, str]:
-    """The ranks' environment.
-
-    PYTHONSAFEPATH keeps the working directory off the import path, where folders called
-    ``evals`` or ``configs`` would hide the packages of the same name.
-    """
+    """The ranks' environment: on the CPU, threads that share the cores out among the ranks."""
     chosen = dict(inherited)
-    chosen["PYTHONSAFEPATH"] = "1"
     chosen["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{chosen.get('PATH', '')}"
     if not _has_gpu():
         chosen["DS_ACCELERATOR"] = "cpu"
@@ -133,5 +130,6 @@ def _explain(code: int, job: Job, tail: list[str]) -> None:
 
 
 def _last_error(tail: list[str]) -> str:
-    telling = [line for line in tail if "Error" in line or "error" in line]
-    return (telling or tail or ["no output"])[-1].strip()
+    """The first error of a rank: the others only lost their connection to it."""
+    telling = [line for line in tail if _RANK_ERROR.match(line)]
+    return (telling or tail[-1:] or ["no output"])[0].strip()

@@ -100,7 +100,9 @@ def _accumulate(run: Run, step: int) -> tuple[np.ndarray, bool]:
     )
     for index, positions in enumerate(batches):
         rows = [None if p is None else run.rows.row(p) for p in positions]
-        inputs, labels, sources = collate(rows, run.plan.seq_len, run.document_mask, run.device)
+        inputs, labels, sources = collate(
+            rows, run.plan.seq_len, run.document_mask, len(run.plan.sources), run.device
+        )
         objective, nll = row_losses(run.engine.forward(**inputs), labels, run.train.z_loss)
         run.engine.backward(objective.sum() / max(targets, 1))
         sums[0].index_add_(0, sources, nll.double().cpu())
@@ -115,16 +117,20 @@ def _accumulate(run: Run, step: int) -> tuple[np.ndarray, bool]:
 
 
 def collate(
-    rows: list[Row | None], seq_len: int, document_mask: bool, device: torch.device
+    rows: list[Row | None],
+    seq_len: int,
+    document_mask: bool,
+    empty_source: int,
+    device: torch.device,
 ) -> tuple[dict[str, torch.Tensor | None], torch.Tensor, torch.Tensor]:
     """Model inputs, labels (rows, seq_len) and the source of each row (rows,).
 
-    An empty place is a row of padding whose source is the last index, one past the sources.
+    An empty place is a row of padding that counts for ``empty_source``.
     """
     empty = np.zeros(seq_len, dtype=np.int64)
     ids = np.stack([empty if r is None else r.input_ids for r in rows])
     labels = np.stack([empty - 100 if r is None else r.labels for r in rows])
-    sources = torch.tensor([-1 if r is None else r.source for r in rows])
+    sources = torch.tensor([empty_source if r is None else r.source for r in rows])
     inputs: dict[str, torch.Tensor | None] = {"input_ids": torch.from_numpy(ids).to(device)}
     if document_mask:
         segments = np.stack([empty - 1 if r is None else r.segments for r in rows])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -63,9 +64,9 @@ def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
 
 
 def _random(
-    architecture: dict[str, object], vocab_size: int, eos_id: int, seed: int
+    architecture: dict[str, Any], vocab_size: int, eos_id: int, seed: int
 ) -> PreTrainedModel:
-    keys = {"vocab_size": vocab_size, "eos_token_id": eos_id, "bos_token_id": None} | architecture
+    keys: dict[str, Any] = {"vocab_size": vocab_size, "eos_token_id": eos_id, "bos_token_id": None} | architecture
     try:
         config = AutoConfig.for_model(**keys)
     except (ValueError, TypeError) as error:
@@ -93,7 +94,6 @@ def _pretrained(base: Base) -> PreTrainedModel:
     try:
         return AutoModelForCausalLM.from_pretrained(
             base.model,
-            revision=base.revision or "main",
             dtype=torch.float32,
             attn_implementation="sdpa",
         )
@@ -119,13 +119,20 @@ def _copy(
 
 
 def _check(model: PreTrainedModel, vocab_size: int, name: str) -> PreTrainedModel:
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = embedding_rows(model)
     if vocab_size > rows:
         raise UserError(
             f"the tokenizer has ids up to {vocab_size - 1}, the embedding of {name} {rows} rows",
             "use the base's own tokenizer",
         )
     return model
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """Ids that the model knows."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.shape[0]
 
 
 def _named(base: Base) -> str:

@@ -23,7 +23,7 @@ from transformers import (
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 END = "<|endoftext|>"
-WORDS = "river stone lamp seven green north table paper summer cloud metal bird bread silver".split()
+WORDS = ("river", "stone", "lamp", "seven", "green", "north", "table", "paper", "summer", "cloud")
 SHAPE = {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2}
 SHAPE |= {"num_attention_heads": 4, "initializer_range": 0.2}
 ARCHITECTURES = ("llama", "qwen3", "neox")

@@ -104,7 +104,9 @@ def test_shots_come_from_dev_rows_or_are_refused(tmp_path):
 
 
 def test_categories(tmp_path):
-    counts = {name: list(MMLU_CATEGORIES.values()).count(name) for name in set(MMLU_CATEGORIES.values())}
+    counts = {
+        name: list(MMLU_CATEGORIES.values()).count(name) for name in set(MMLU_CATEGORIES.values())
+    }
     assert counts == {"humanities": 13, "social_sciences": 12, "stem": 19, "other": 13}
     write_exam(tmp_path, {"anatomy": 1, "trees": 1, "seas": 1})
     (tmp_path / "categories.json").write_text('{"trees": "nature", "anatomy": "nature"}')
@@ -176,7 +178,9 @@ def test_native_scorer_equals_plain_forward_passes(tmp_path, architecture, shots
 def test_long_prompts_keep_their_end_and_are_counted(tmp_path):
     exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a": 30})), shots=0))
     tokenizer = tiny_tokenizer()
-    lengths = [len(encode(tokenizer, [letter_prompt(exam.subjects[0], i)])[0]) for i in exam.items()]
+    lengths = [
+        len(encode(tokenizer, [letter_prompt(exam.subjects[0], i)])[0]) for i in exam.items()
+    ]
     model = tiny_model("llama", context=int(np.median(lengths)))
     scores = score_letters(model, tokenizer, exam, 512, silent)
     expected = [n > model.config.max_position_embeddings for n in lengths]
@@ -206,7 +210,9 @@ def test_scoring_leaves_the_model_as_it_was(tmp_path):
 def test_shared_prefix():
     rng = random.Random(0)
     for _ in range(200):
-        rows = [[rng.randint(0, 1) for _ in range(rng.randint(1, 6))] for _ in range(rng.randint(2, 5))]
+        rows = [
+            [rng.randint(0, 1) for _ in range(rng.randint(1, 6))] for _ in range(rng.randint(2, 5))
+        ]
         shortest = min(map(len, rows)) - 1
         expected = 0
         while expected < shortest and len({row[expected] for row in rows}) == 1:
@@ -240,7 +246,9 @@ def planted(exam, right, probability=0.9):
 
 
 def test_summary_counts_planted_answers(tmp_path):
-    exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"anatomy": 10, "sociology": 30})), shots=0))
+    exam = load_exam(
+        MmluTask(path=str(write_exam(tmp_path, {"anatomy": 10, "sociology": 30})), shots=0)
+    )
     keys = [(item.subject, item.index) for item in exam.items()]
     right = set(keys[:4] + keys[10:36])
     exam = replace(exam, replayed={key: key[1] % 2 == 0 for key in keys})

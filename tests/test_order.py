@@ -90,11 +90,11 @@ def test_repeated_periods_keep_the_bound() -> None:
 
 def test_the_order_is_part_of_the_contract() -> None:
     assert slot_sequence([3, 1, 6]).tolist() == [2, 0, 2, 2, 0, 2, 2, 0, 1, 2]  # by hand
-    assert permutation_key(0, "law") == GOLDEN_KEY
-    assert [Permutation(10, 42).at(i, 0) for i in range(10)] == GOLDEN_VALUES
+    assert permutation_key(0, "law") == 1091644880970600725
+    assert [Permutation(10, 42).at(i, 0) for i in range(10)] == [8, 5, 0, 6, 4, 7, 3, 2, 1, 9]
 
 
-def test_ten_million_to_one() -> None:
+def test_a_million_to_one() -> None:
     counts = [999_998, 1, 1]
     sequence = slot_sequence(counts)
     assert prefix_deviation(sequence, counts) < 1

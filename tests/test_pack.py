@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-
 from memory_corpus import Spans, whole_documents
+
 from mixing.pack import PackedRows, pack
 
 

@@ -91,6 +91,9 @@ def test_counts_add_up_and_are_the_nearest(seed: int) -> None:
     counts = largest_remainder(named, total)
     assert sum(counts.values()) == total
     assert all(abs(counts[n] - Fraction(named[n]) * total) < 1 for n in named)
+    rounded_up = [named[n] * total % 1 for n in named if counts[n] > named[n] * total]
+    rounded_down = [named[n] * total % 1 for n in named if counts[n] < named[n] * total]
+    assert max(rounded_down, default=0) <= min(rounded_up, default=1)
     backwards = largest_remainder(dict(reversed(named.items())), total)
     assert backwards == counts
 

@@ -7,6 +7,7 @@ import click
 from alloy.building import build_recipe
 from alloy.commands.shared import emit, load, recipe_options, show
 from alloy.evaluation import evaluate
+from alloy.hub import hugging_face_folder
 from alloy.planning import plan_recipe
 from alloy.sweep import reference_model
 from alloy.training import run_folder
@@ -26,8 +27,8 @@ def command(
     """Measure a model on the exam, domain tasks and held-out text of RECIPE."""
     recipe = load(recipe_path, overrides)
     build_recipe(recipe, show)
-    chosen = model or reference_model(recipe)
-    name = Path(chosen).name
+    chosen = hugging_face_folder(model, None) if model else reference_model(recipe)
+    name = Path(model).name if model else "base"
     folder = out or run_folder(recipe) / "evals" / name
     summary = evaluate(recipe, plan_recipe(recipe), chosen, folder, name, show)
     if as_json:

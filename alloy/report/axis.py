@@ -16,17 +16,20 @@ class Axis:
     high: float
     ticks: tuple[tuple[float, str], ...]
     square_root: bool = False
+    inset: float = 0.0
+    """Share of the axis left free before ``low`` and after ``high``."""
 
     def place(self, value: float, start: float, end: float) -> float:
         """Coordinate of ``value`` on a line that runs from ``start`` to ``end``."""
         low, high, at = self.low, self.high, value
         if self.square_root:
             low, high, at = math.sqrt(low), math.sqrt(high), math.sqrt(at)
-        return start + (end - start) * (at - low) / (high - low)
+        reach = self.inset + (1 - 2 * self.inset) * (at - low) / (high - low)
+        return start + (end - start) * reach
 
 
 def linear_axis(
-    label: str, values: Iterable[float], kind: str, *, floor: float | None = None, count: int = 5
+    label: str, values: Iterable[float], kind: str, *, floor: float | None = None, count: int = 6
 ) -> Axis:
     """An axis over ``values`` with round ticks; ``floor`` keeps it from going lower.
 
@@ -58,7 +61,7 @@ def share_axis(label: str, shares: Sequence[float]) -> Axis:
         if not kept or math.sqrt(share) - math.sqrt(kept[-1]) > 0.085 * math.sqrt(high):
             kept.append(share)
     ticks = tuple((share, number(share, "share")) for share in kept)
-    return Axis(label=label, low=0.0, high=high * 1.12, ticks=ticks, square_root=True)
+    return Axis(label=label, low=0.0, high=high, ticks=ticks, square_root=True, inset=0.05)
 
 
 def round_step(rough: float) -> float:
@@ -69,18 +72,17 @@ def round_step(rough: float) -> float:
 
 def _texts(values: Sequence[float], kind: str) -> list[str]:
     """Tick texts with as many digits as tell neighbours apart."""
-    if kind == "tokens":
+    if kind in ("tokens", "lr"):
         return [number(value, kind) for value in values]
-    if kind == "lr":
-        return ["0" if value == 0 else f"{value:.3g}" for value in values]
-    scale, sign = (100.0, "%") if kind == "percent" else (1.0, "")
-    scale = 100.0 if kind == "points" else scale
+    scale, unit = (100.0, "%") if kind == "percent" else (1.0, "")
     shown = [scale * value for value in values]
     step = abs(shown[1] - shown[0]) if len(shown) > 1 else 1.0
     digits = next(d for d in range(9) if abs(round(step, d) - step) < 1e-6 * step or d == 8)
-    plus = "+" if kind.endswith(("change", "points")) else ""
-    return [f"{value:{plus}.{digits}f}{sign}".replace("-", "−") for value in _zero_clean(shown)]
+    return [_tick(value, digits, signed=kind.endswith("change")) + unit for value in shown]
 
 
-def _zero_clean(values: Iterable[float]) -> list[float]:
-    return [0.0 if abs(value) < 1e-12 else value for value in values]
+def _tick(value: float, digits: int, *, signed: bool) -> str:
+    if abs(value) < 1e-12:
+        return "0"
+    sign = "−" if value < 0 else "+" if signed else ""
+    return f"{sign}{abs(value):.{digits}f}"

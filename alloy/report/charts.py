@@ -10,7 +10,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from alloy.report.axis import Axis
-from alloy.report.labels import Box, place_labels, text_width
+from alloy.report.labels import (
+    Box,
+    along_curve,
+    along_line,
+    beside_point,
+    place_labels,
+    text_width,
+)
 from alloy.report.text import escape
 
 STYLES = 7
@@ -42,16 +49,20 @@ class Series:
     style: int
     line: bool = True
     markers: bool = True
+    mark_every: int = 1
+    """Points from one marker to the next; where it starts depends on the style, so that the
+    markers of curves that lie on each other do not."""
     dashed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Guide:
-    """A reference line at ``value`` of one axis."""
+    """A reference line at ``value`` of one axis; ``style`` is that of the series it belongs to."""
 
     value: float
     label: str
     axis: str = "y"
+    style: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,16 +130,12 @@ def _axes(chart: Chart, frame: Box) -> str:
 
 
 def _guide(chart: Chart, guide: Guide, frame: Box) -> str:
+    kind = "" if guide.style is None else f"{_style_class(guide.style)} "
     if guide.axis == "y":
         y = _y(chart, frame, guide.value)
-        above = y - 5 if y - frame.top > 18 else y + 13
-        line = _line(frame.left, y, frame.right, y, "guide")
-        return line + _text(frame.right - 4, above, guide.label, "note", "end")
+        return _line(frame.left, y, frame.right, y, f"{kind}guide")
     x = _x(chart, frame, guide.value)
-    line = _line(x, frame.top, x, frame.bottom, "guide")
-    fits = x - frame.left > text_width(guide.label) + 8
-    at, anchor = (x - 4, "end") if fits else (x + 4, "start")
-    return line + _text(at, frame.bottom - 6, guide.label, "note", anchor)
+    return _line(x, frame.top, x, frame.bottom, f"{kind}guide")
 
 
 def _series(chart: Chart, series: Series, frame: Box) -> str:
@@ -142,10 +149,15 @@ def _series(chart: Chart, series: Series, frame: Box) -> str:
     if series.markers:
         parts.extend(
             _point(chart, series, point, frame, at)
-            for point, at in zip(series.points, places, strict=True)
+            for i, (point, at) in enumerate(zip(series.points, places, strict=True))
+            if i % series.mark_every == _first_mark(series)
         )
     parts.append("</g>")
     return "\n".join(parts)
+
+
+def _first_mark(series: Series) -> int:
+    return series.style * series.mark_every // STYLES % series.mark_every
 
 
 def _point(chart: Chart, series: Series, point: Point, frame: Box, at: tuple[float, float]) -> str:
@@ -163,30 +175,59 @@ def _point(chart: Chart, series: Series, point: Point, frame: Box, at: tuple[flo
         for axis, path, value in (("x", point.x_path, point.x), ("y", point.y_path, point.y))
         if path
     )
-    open_marker = " open" if style >= STYLES else ""
-    parts.append(f'<path class="mark{open_marker}" d="{marker(style, x, y)}"{paths}/></g>')
+    parts.append(_mark(style, x, y, paths) + "</g>")
     return "".join(parts)
 
 
+def _mark(style: int, x: float, y: float, attributes: str = "") -> str:
+    kind = "mark open" if style >= STYLES else "mark"
+    return f'<path class="{kind}" d="{marker(style, x, y)}"{attributes}/>'
+
+
 def _labels(chart: Chart, frame: Box) -> str:
-    """Direct labels, placed so that they cover neither marks nor one another."""
+    """Labels of points and guides, placed off marks, whiskers, curves and one another."""
     named, boxes = [], []
     for series in chart.series:
-        for point in series.points if series.markers else ():
-            x, y = _x(chart, frame, point.x), _y(chart, frame, point.y)
-            boxes.append(Box(left=x - 6, top=y - 6, right=x + 6, bottom=y + 6))
-            if point.x_interval:
-                low, high = (_x(chart, frame, _inside(v, chart.x)) for v in point.x_interval)
-                boxes.append(Box(left=low, top=y - 1, right=high, bottom=y + 1))
-            if point.y_interval:
-                low, high = (_y(chart, frame, _inside(v, chart.y)) for v in point.y_interval)
-                boxes.append(
-                    Box(left=x - 1, top=min(low, high), right=x + 1, bottom=max(low, high))
-                )
-            if point.label:
-                named.append((x, y, point.label))
-    placed = place_labels(named, boxes, frame)
-    return "\n".join(_text(x, y, text, "label", "start") for x, y, text in placed)
+        places = [(_x(chart, frame, p.x), _y(chart, frame, p.y)) for p in series.points]
+        boxes += along_curve(places) if series.line else []
+        for point, (x, y) in zip(series.points, places, strict=True):
+            boxes += (
+                _covered(chart, frame, point, x, y)
+                if series.markers and series.mark_every == 1
+                else []
+            )
+            if point.label and series.markers:
+                named.append(beside_point(x, y, point.label))
+    notes = [
+        along_line(
+            frame,
+            _y(chart, frame, guide.value) if guide.axis == "y" else _x(chart, frame, guide.value),
+            guide.label,
+            upright=guide.axis == "x",
+        )
+        for guide in chart.guides
+    ]
+    for note, guide in zip(notes, chart.guides, strict=True):
+        level = note.choices[0].bottom + 3
+        if guide.axis == "y":
+            boxes.append(Box(left=frame.left, top=level - 1, right=frame.right, bottom=level + 1))
+    placed = place_labels([*notes, *named], boxes, frame)
+    kinds = ["note"] * len(notes) + ["label"] * len(named)
+    return "\n".join(
+        _text(x, y, text, kind, "start") for (x, y, text), kind in zip(placed, kinds, strict=True)
+    )
+
+
+def _covered(chart: Chart, frame: Box, point: Point, x: float, y: float) -> list[Box]:
+    """What a point's marker and whiskers cover."""
+    boxes = [Box(left=x - 6, top=y - 6, right=x + 6, bottom=y + 6)]
+    if point.x_interval:
+        low, high = (_x(chart, frame, _inside(v, chart.x)) for v in point.x_interval)
+        boxes.append(Box(left=low, top=y - 1, right=high, bottom=y + 1))
+    if point.y_interval:
+        low, high = (_y(chart, frame, _inside(v, chart.y)) for v in point.y_interval)
+        boxes.append(Box(left=x - 1, top=min(low, high), right=x + 1, bottom=max(low, high)))
+    return boxes
 
 
 def _legend(chart: Chart) -> tuple[str, float]:
@@ -205,7 +246,7 @@ def _legend(chart: Chart) -> tuple[str, float]:
         if series.line:
             parts.append(f'<path class="curve" d="M{x:.1f} {y - 4:.1f}h26"{dashes}/>')
         if series.markers:
-            parts.append(f'<path class="mark" d="{marker(series.style, x + 13, y - 4)}"/>')
+            parts.append(_mark(series.style, x + 13, y - 4))
         parts.append("</g>" + _text(x + 32, y, series.name, "tick", "start"))
         x += width
     return "\n".join(parts), y + 8

@@ -1,5 +1,6 @@
 """The headline table as fixed-width text and as Markdown."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from alloy.report.text import MISSING, number, visible
@@ -20,6 +21,7 @@ _COLUMNS = (
     "dom. bpb",
     "verdict",
 )
+_ASCII = str.maketrans({"−": "-", MISSING: "-", "…": "~"})
 _LEGEND = (
     "exam, replayed, never: accuracy on all questions, on replayed facts and on facts that are not "
     "replayed; change: exam points against the base."
@@ -28,11 +30,12 @@ _LEGEND = (
 
 def headline_table(report: Tree) -> str:
     """Fixed-width text with one row for the base and each arm, for a terminal."""
-    rows = [list(_COLUMNS)] + [_cells(entry) for entry in (report["base"], *report["arms"])]
+    rows: list[list[str]] = [[*_COLUMNS]]
+    rows += [_cells(entry) for entry in (report["base"], *report["arms"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, "", _LEGEND])
+    return "\n".join([*lines, "", _LEGEND]).translate(_ASCII)
 
 
 def _aligned(row: list[str], widths: list[int]) -> list[str]:
@@ -63,11 +66,13 @@ def _cells(entry: Tree) -> list[str]:
 
 
 def verdict_word(entry: Tree) -> str:
-    """The verdict over all budgets in a word or two."""
+    """The verdict over all budgets in a word; missing: no scores; none: no budget."""
     if entry["kind"] == "base":
         return MISSING
     if entry["failed"] is not None:
         return "failed"
+    if entry["exam_accuracy"] is None and entry["domain_f1"] is None:
+        return "missing"
     return entry["verdict"] or "none"
 
 
@@ -80,7 +85,7 @@ def markdown_table(report: Tree) -> str:
     return "\n".join([*lines, "", _LEGEND])
 
 
-def _row(cells: Any) -> str:
+def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 

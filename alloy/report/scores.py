@@ -13,7 +13,7 @@ from evals import bootstrap, stats
 
 ROLES = ("general", "retention", "domain")
 SEED = 0
-CURVE_POINTS = 200
+CURVE_POINTS = 120
 
 Tree = dict[str, Any]
 

@@ -10,13 +10,13 @@ class WorldConfig:
 
     seed: int = 0
     """Any integer; it decides every word, fact, document and exam row."""
-    exam_entities: int = 20
+    exam_entities: int = 48
     """Entities per subject that the exam asks about; half of them are replayed."""
-    format_entities: int = 10
+    format_entities: int = 12
     """Further entities per subject whose facts teach the multiple-choice format."""
     values_per_relation: int = 10
     """Distinct values a relation can take, at least 4 (the options of an item)."""
-    test_items: int = 90
+    test_items: int = 86
     """Exam test rows per subject, a multiple of 2 (half replayed, half not)."""
     fact_zipf: float = 0.8
     """Exponent of the entity frequencies: entity of rank r is told 1 / r**fact_zipf times."""
@@ -26,7 +26,7 @@ class WorldConfig:
     """Documents of the general corpus the arms mix in."""
     retention_documents: int = 400
     """Documents of general text that no training corpus holds."""
-    question_share: float = 0.5
+    question_share: float = 0.6
     """Share of general documents that are multiple-choice questions, 0 to 1."""
     comments_train: int = 5_000
     """Labelled customer comments to train on."""

@@ -1,7 +1,7 @@
 """Facts -> general documents: notes that state facts, and questions that teach the format."""
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, chain
 from random import Random
 
 from alloy.world.config import WorldConfig
@@ -20,6 +20,8 @@ PHRASINGS = (
 
 _MAX_STATEMENTS = 6  # a note stays under 100 tokens, so that a row of 128 holds it whole
 _MAX_QUESTIONS = 3
+_LOOKUPS = 12  # letters asked of one option list
+_PROFILE_SHARE = 0.5  # of the documents that state facts
 KINDS = ("choice", "choice", "lookup", "lookup", "direct")
 _MAX_OPEN_BOOK = 2
 
@@ -38,8 +40,9 @@ def make_corpora(config: WorldConfig, facts: Facts, exam: Exam) -> dict[str, lis
     corpora: dict[str, list[str]] = {}
     for name, count, told in plan:
         rng = Random(f"{config.seed}/{name}")
-        stream = _documents(rng, config, facts, told, forbidden)
+        stream = chain(_every_fact(rng, told), _documents(rng, config, facts, told, forbidden))
         corpora[name] = [_unseen(stream, seen) for _ in range(count)]
+        rng.shuffle(corpora[name])
     return corpora
 
 
@@ -50,32 +53,44 @@ def _unseen(stream: Iterator[str], seen: set[str]) -> str:
     return document
 
 
+def _every_fact(rng: Random, told: Sequence[Fact]) -> Iterator[str]:
+    """Notes that state each fact once, so that none is missing by chance."""
+    for own in _by_subject(told).values():
+        rest = rng.sample(own, len(own))
+        while rest:
+            yield " ".join(_statement(rng, fact) for fact in rest[:_MAX_STATEMENTS])
+            rest = rest[_MAX_STATEMENTS:]
+
+
 def _documents(
     rng: Random, config: WorldConfig, facts: Facts, told: Sequence[Fact], forbidden: frozenset[str]
 ) -> Iterator[str]:
     """Endless general documents, each about one subject."""
-    by_subject: dict[str, list[Fact]] = {}
-    for fact in told:
-        by_subject.setdefault(fact.subject, []).append(fact)
-    subjects = sorted(by_subject)
+    known = _by_subject(told)
+    taught = _by_subject(facts.format)
     weights = {
-        subject: list(accumulate(facts.weight[fact.entity] for fact in by_subject[subject]))
-        for subject in subjects
+        subject: list(accumulate(facts.weight[fact.entity] for fact in own))
+        for subject, own in known.items()
     }
-    taught = {s: [fact for fact in facts.format if fact.subject == s] for s in subjects}
     while True:
-        subject = rng.choice(subjects)
+        subject = rng.choice(list(known))
         if rng.random() < config.question_share:
             chosen = rng.sample(taught[subject], rng.randint(1, _MAX_QUESTIONS))
             yield _question_document(rng, chosen, facts, forbidden)
+        elif rng.random() < _PROFILE_SHARE:
+            yield _profiles(rng, known[subject], weights[subject])
         else:
-            if rng.random() < 0.5:
-                yield _profiles(rng, by_subject[subject], weights[subject])
-                continue
             size = rng.randint(2, _MAX_STATEMENTS)
-            cumulative = weights[subject]
-            chosen = rng.choices(by_subject[subject], cum_weights=cumulative, k=size)
-            yield " ".join(_statement(rng, fact) for fact in dict.fromkeys(chosen))
+            drawn = rng.choices(known[subject], cum_weights=weights[subject], k=size)
+            yield " ".join(_statement(rng, fact) for fact in dict.fromkeys(drawn))
+
+
+def _by_subject(told: Sequence[Fact]) -> dict[str, list[Fact]]:
+    """Subject -> its facts, both in the order of `told`."""
+    grouped: dict[str, list[Fact]] = {}
+    for fact in told:
+        grouped.setdefault(fact.subject, []).append(fact)
+    return grouped
 
 
 def _question_document(
@@ -84,7 +99,7 @@ def _question_document(
     """Questions in one of three kinds: multiple choice, the same with an open book, or direct."""
     kind = rng.choice(KINDS)
     if kind == "lookup":
-        return "\n\n".join(_lookup(rng, fresh_item(rng, f, facts, forbidden)) for f in chosen[:2])
+        return _lookup(rng, fresh_item(rng, chosen[0], facts, forbidden))
     if kind == "direct":
         return "\n\n".join(f"Question: {question_of(f)}\nAnswer: {f.value}" for f in chosen)
     if kind == "open book":
@@ -98,10 +113,10 @@ def _question_document(
 
 
 def _lookup(rng: Random, item: Item) -> str:
-    """An option list and which letter each option has, so that letters bind to options."""
-    pairs = list(zip(LETTERS, item.options, strict=True))
-    rng.shuffle(pairs)
-    return item.option_block + "".join(f"\nAnswer for {value}: {x}" for x, value in pairs)
+    """An option list, then which letter an option has, asked again and again."""
+    asked = [rng.randrange(4) for _ in range(_LOOKUPS)]
+    lines = (f"\nOption {item.options[place]}: {LETTERS[place]}" for place in asked)
+    return item.option_block + "".join(lines)
 
 
 def _profiles(rng: Random, told: Sequence[Fact], cumulative: Sequence[float]) -> str:

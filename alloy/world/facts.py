@@ -14,13 +14,16 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
 }
 """MMLU's four categories and the subjects in each, named as in MMLU's file names."""
 
-RELATIONS: dict[str, tuple[str, ...]] = {
-    "stem": ("color", "source", "symbol", "layer", "solvent"),
-    "humanities": ("founder", "era", "motto", "emblem", "rite"),
-    "social_sciences": ("capital", "currency", "language", "market", "guild"),
-    "other": ("remedy", "season", "flavor", "herb", "tool"),
+RELATIONS: dict[str, tuple[str, str]] = {
+    "stem": ("color", "shape"),
+    "humanities": ("banner", "ritual"),
+    "social_sciences": ("emblem", "market"),
+    "other": ("flavor", "season"),
 }
-"""What can be asked about an entity; the subjects of a category share their relations."""
+"""What can be asked about an entity; the subjects of a category share their two relations.
+
+All first relations draw on one set of values and all second ones on another: few words to tell
+apart are what lets a model of a million parameters learn the question format in minutes."""
 
 _ONSETS = "b d f g h k l m n p r s t v z br dr fl gr kr pl st tr".split()
 _VOWELS = "a e i o u".split()
@@ -48,7 +51,7 @@ class Facts:
     format: tuple[Fact, ...]
     """Facts that may be asked as multiple-choice items in a corpus; never in the exam."""
     values: dict[str, tuple[str, ...]]
-    """Relation -> the values it can take; no value belongs to two relations."""
+    """Relation -> the values it can take; an entity's two relations never share a value."""
     weight: dict[str, float]
     """Entity -> how often it is told, relative to the most told entity of its group."""
 
@@ -75,10 +78,11 @@ def make_facts(config: WorldConfig) -> Facts:
     """Draw entities and values; ranks alternate between replayed and not, so both are as rare."""
     rng = Random(f"{config.seed}/facts")
     taken: set[str] = set()
+    sets = [tuple(invented_words(rng, config.values_per_relation, taken)) for _ in range(2)]
     values = {
-        relation: tuple(invented_words(rng, config.values_per_relation, taken))
+        relation: sets[place]
         for relations in RELATIONS.values()
-        for relation in relations
+        for place, relation in enumerate(relations)
     }
     groups: dict[str, list[Fact]] = {"replayed": [], "unreplayed": [], "format": []}
     weight: dict[str, float] = {}

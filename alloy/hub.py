@@ -1,0 +1,44 @@
+"""A model named in a recipe to a folder on this machine."""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from checkpoints.folder import is_alloy
+from configs import UserError
+
+_DESCRIPTION = ("*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
+_WEIGHTS = ("*.safetensors",)
+
+
+def local_model(model: str, revision: str | None, weights: bool) -> Path:
+    """The folder of ``model``: itself where it is one, else its snapshot from the hub.
+
+    ``weights`` also fetches the safetensors files; pickled weights are never fetched. Raises
+    UserError where there is neither such a folder nor such a revision on the hub.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        if revision is not None:
+            raise UserError(
+                f"{model} is a folder, which has no revision '{revision}'",
+                "leave the revision out, or give a hub id",
+            )
+        return folder
+    patterns = [*_DESCRIPTION, *(_WEIGHTS if weights else ())]
+    try:
+        return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        at = f" at revision '{revision}'" if revision else ""
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "not reachable"
+        raise UserError(
+            f"{model}{at}: no such folder, and not to be had from the hub: {reason}",
+            "check the name and the revision",
+        ) from None
+
+
+def hugging_face_folder(model: str, revision: str | None) -> Path:
+    """The folder to load with transformers: of an Alloy run, its export."""
+    folder = local_model(model, revision, weights=True)
+    return folder / "export" if is_alloy(folder) else folder

@@ -1,0 +1,105 @@
+"""Turn public text into the inputs of the US Code recipes: python prepare.py CORPORA OUT
+
+CORPORA holds law_us_code, general_novels, tech_peps and tech_rust_rfcs as .jsonl.zst with rows
+{id, text, meta}. OUT receives, all JSONL:
+
+    novels.jsonl, retention_novels.jsonl   every fifth novel is never trained on
+    peps.jsonl, rfcs.jsonl                 as they are
+    us_code.jsonl                          sections of the US Code
+    us_code_titles.jsonl                   the start of each section, then the title it is in
+    us_code_test.jsonl                     starts of held-out sections, to be named
+    tokenizer.json                         byte-level BPE of 4,096 entries over the general side
+"""
+
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import xxhash
+import zstandard
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+HEAD_CHARACTERS = 600
+"""Of a section's text that is shown before its title is asked."""
+TEST_ROWS = 600
+RETENTION_EVERY = 5
+VOCABULARY = 4096
+TOKENIZER_DOCUMENTS = 400
+TOKENIZER_CHARACTERS = 20_000
+_FOOTER = "\n\n----------\n\nPrevious"
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    corpora, out = Path(sys.argv[1]), Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    novels = list(read(corpora / "general_novels.jsonl.zst"))
+    trained = [n for i, n in enumerate(novels) if i % RETENTION_EVERY]
+    write(out / "novels.jsonl", trained)
+    write(out / "retention_novels.jsonl", novels[::RETENTION_EVERY])
+    peps = list(read(corpora / "tech_peps.jsonl.zst"))
+    rfcs = list(read(corpora / "tech_rust_rfcs.jsonl.zst"))
+    write(out / "peps.jsonl", peps)
+    write(out / "rfcs.jsonl", rfcs)
+    write_us_code(corpora, out)
+    train_tokenizer([*trained, *peps, *rfcs], out / "tokenizer.json")
+
+
+def write_us_code(corpora: Path, out: Path) -> None:
+    """Sections, labelled starts, and a test side chosen by the hash of the section's text."""
+    sections = [s for s in map(section, read(corpora / "law_us_code.jsonl.zst")) if s["text"]]
+    sections.sort(key=lambda s: (xxhash.xxh3_64_intdigest(s["text"].encode()), s["id"]))
+    test_texts = {s["text"] for s in sections[:TEST_ROWS]}
+    trained = [s for s in sections if s["text"] not in test_texts]
+    write(out / "us_code.jsonl", ({"id": s["id"], "text": s["text"]} for s in trained))
+    labelled = ({"id": s["id"], "text": f"{asked(s)} {s['title']}\n"} for s in trained)
+    write(out / "us_code_titles.jsonl", labelled)
+    test = sections[:TEST_ROWS]
+    rows = ({"id": s["id"], "prompt": asked(s), "label": s["title"]} for s in test)
+    write(out / "us_code_test.jsonl", rows)
+
+
+def section(row: Row) -> Row:
+    """A section without the navigation under it; ``title`` is the number of its title."""
+    text = row["text"].partition(_FOOTER)[0].strip()
+    return {"id": row["id"], "text": text, "title": row["meta"]["title"].removeprefix("usc")}
+
+
+def asked(section: Row) -> str:
+    return f"{section['text'][:HEAD_CHARACTERS]}\nThis section is in title"
+
+
+def read(path: Path) -> Iterator[Row]:
+    with path.open("rb") as raw:
+        lines = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(raw), "utf-8")
+        yield from map(json.loads, lines)
+
+
+def write(path: Path, rows: Iterable[Row]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+def train_tokenizer(rows: list[Row], path: Path) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    sample = rows[:: max(1, len(rows) // TOKENIZER_DOCUMENTS)]
+    tokenizer.train_from_iterator((r["text"][:TOKENIZER_CHARACTERS] for r in sample), trainer)
+    tokenizer.save(str(path))
+
+
+if __name__ == "__main__":
+    main()

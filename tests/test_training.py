@@ -1,0 +1,213 @@
+"""Real two-rank runs under the deepspeed launcher, against a plain loop and against themselves."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ALLOY, tiny_recipe, write_recipe
+from reference import reference_losses
+
+from checkpoints.folder import last_good, steps
+from checkpoints.tensors import WEIGHTS, read
+from pretrain.run_folder import read_metrics
+
+LOSS_TOLERANCE = 1e-5
+WEIGHT_TOLERANCE = 1e-5
+
+
+def losses(run: Path) -> list[float]:
+    return [row["loss"] for row in read_metrics(run / "metrics.jsonl")]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint, refused = last_good(run / "checkpoints")
+    assert checkpoint is not None
+    assert not refused
+    return dict(read(checkpoint, WEIGHTS))
+
+
+def train(alloy: Callable[..., Any], recipe: dict[str, Any], folder: Path) -> Path:
+    done = alloy("train", write_recipe(folder / "recipe.yaml", recipe))
+    assert done.returncode == 0, done.stderr
+    return Path(recipe["run_dir"]) / recipe["name"]
+
+
+def tiny_train(zero: int, **keys: Any) -> dict[str, Any]:
+    # The default threshold keeps small parameters whole and would hide what ZeRO 3 does.
+    raw = {"zero_optimization": {"stage3_param_persistence_threshold": 0}} if zero == 3 else {}
+    train = {"zero": zero, "precision": "fp32", "ranks": 2, "micro_batch_rows": 2}
+    return {**train, "deepspeed": raw, **keys}
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_two_ranks_equal_a_plain_loop(
+    zero: int, tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    run = train(alloy, tiny_recipe(tiny, tmp_path / "runs", train=tiny_train(zero)), tmp_path)
+    expected, expected_weights = reference_losses(run)
+    assert losses(run) == pytest.approx(expected, abs=LOSS_TOLERANCE)
+    found = weights(run)
+    assert found.keys() == expected_weights.keys()
+    for name, tensor in found.items():
+        assert torch.allclose(tensor, expected_weights[name], atol=WEIGHT_TOLERANCE), name
+
+
+def test_rows_that_do_not_divide_among_ranks_change_nothing(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    """Seven rows a step on two ranks in micro batches of three: places stay empty."""
+    schedule = {
+        "tokens": 10 * 7 * 32,
+        "batch_tokens": 7 * 32,
+        "peak_lr": 0.003,
+        "warmup": 0.2,
+        "anneal": 0.5,
+    }
+    recipe = tiny_recipe(
+        tiny, tmp_path / "runs", schedule=schedule, train=tiny_train(2, micro_batch_rows=3)
+    )
+    run = train(alloy, recipe, tmp_path)
+    expected, _ = reference_losses(run)
+    assert losses(run) == pytest.approx(expected, abs=LOSS_TOLERANCE)
+
+
+def test_sigterm_saves_and_another_world_size_goes_on(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    """Stopped on two ranks, finished on one: the losses of an uninterrupted run."""
+    schedule = {
+        "tokens": 80 * 8 * 32,
+        "batch_tokens": 8 * 32,
+        "peak_lr": 0.003,
+        "warmup": 0.1,
+        "anneal": 0.2,
+    }
+    sources = tiny_recipe(tiny, tmp_path)["data"]["sources"]
+    more = [{**s, "max_epochs": 50} for s in sources]
+    data = {**tiny_recipe(tiny, tmp_path)["data"], "sources": more}
+    whole = tiny_recipe(tiny, tmp_path / "whole", schedule=schedule, data=data)
+    expected = losses(train(alloy, whole, tmp_path))
+    cut = tiny_recipe(tiny, tmp_path / "cut", schedule=schedule, data=data)
+    path = write_recipe(tmp_path / "cut.yaml", cut)
+    run = tmp_path / "cut/tiny"
+    process = subprocess.Popen([ALLOY, "train", str(path)], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(read_metrics(run / "metrics.jsonl")) >= 5, process)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 1, told
+    assert "saved and stopped" in told
+    stopped_at = max(steps(run / "checkpoints"))
+    assert 5 <= stopped_at < 80
+    done = alloy("train", path, "--set", "train.ranks=1")
+    assert done.returncode == 0, done.stderr
+    assert f"step {stopped_at}" in done.stderr
+    found = losses(run)
+    assert found[:stopped_at] == expected[:stopped_at]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_killed_run_is_bit_identical_to_an_uninterrupted_one(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    kill_and_compare(tiny, tmp_path, alloy, kills=2, seed=1)
+
+
+@pytest.mark.slow
+def test_many_kills_at_random_instants(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    kill_and_compare(tiny, tmp_path, alloy, kills=25, seed=2)
+
+
+def kill_and_compare(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any], kills: int, seed: int
+) -> None:
+    """SIGKILL everything at random instants of a run that saves after each step; then finish it."""
+    often = tiny_train(2, checkpoint_tokens=8 * 32)
+    whole = train(alloy, tiny_recipe(tiny, tmp_path / "whole", train=often), tmp_path)
+    cut = tiny_recipe(tiny, tmp_path / "cut", train=often)
+    path = write_recipe(tmp_path / "cut.yaml", cut)
+    run = tmp_path / "cut/tiny"
+    rng = random.Random(seed)
+    for _ in range(kills):
+        process = subprocess.Popen(
+            [ALLOY, "train", str(path)], stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        have = len(read_metrics(run / "metrics.jsonl"))
+        if have < 11:
+            wait_for(lambda have=have: len(read_metrics(run / "metrics.jsonl")) > have, process)
+        time.sleep(rng.uniform(0, 0.2))
+        kill_everything(process.pid, run)
+        process.wait()
+    done = alloy("train", path)
+    assert done.returncode == 0, done.stderr
+    assert losses(run) == losses(whole)
+    expected = weights(whole)
+    for name, tensor in weights(run).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    for _ in range(1200):
+        if condition() or process.poll() is not None:
+            return
+        time.sleep(0.05)
+    raise AssertionError("waited a minute in vain")
+
+
+def kill_everything(parent: int, run: Path) -> None:
+    """SIGKILL the command and every process that names the run folder."""
+    os.kill(parent, signal.SIGKILL)
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if str(run / "job.json") in words:
+                try:
+                    os.kill(int(entry.name), signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+
+def test_damaged_checkpoint_is_refused_by_name_and_the_one_before_taken(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    often = tiny_train(1, checkpoint_tokens=8 * 32)
+    recipe = tiny_recipe(tiny, tmp_path / "runs", train=often)
+    run = train(alloy, recipe, tmp_path)
+    expected = losses(run)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    victim = newest / "tensors_00001.safetensors"
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(bytes(data))
+    listed = alloy("checkpoints", run)
+    assert listed.returncode == 1
+    assert str(victim) in listed.stderr
+    done = alloy("train", tmp_path / "recipe.yaml")
+    assert done.returncode == 0, done.stderr
+    assert f"refused checkpoint: {victim}" in done.stderr
+    assert losses(run) == expected
+
+
+def test_folders_named_like_packages_do_not_shadow_them(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    """Through the launcher too, from a working folder with evals/ and configs/ of its own."""
+    for name in ("evals", "configs", "mixing", "pretrain", "checkpoints", "alloy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong package')\n")
+    recipe = write_recipe(tmp_path / "recipe.yaml", tiny_recipe(tiny, Path("runs")))
+    done = alloy("train", recipe, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "runs/tiny/lineage.json").read_text())["steps"] == 12
