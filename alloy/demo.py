@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from alloy.report import ReportFiles, write_report
+from alloy.report.write import ReportFiles, write_report
 from alloy.sweep import run_sweep
 from alloy.training import train_recipe
 from alloy.world import WorldConfig, WorldFiles, write_world

@@ -1,5 +1,6 @@
 """A model's measurements on a recipe's exam, domain tasks, and held-out and retention text."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from configs import Recipe
 from evals.bpb import EvalDocument
 from evals.evaluate import evaluate_model
 from mixing.exclude import KEPT, heldout_documents
+
+_PROGRESS_SECONDS = 10.0
 
 
 def evaluate(
@@ -22,10 +25,24 @@ def evaluate(
         eval_documents(planned, recipe.evals.bpb_tokens, recipe.data.append_eos),
         out,
         name,
-        show,
+        _sparsely(name, show),
         seq_len=recipe.data.seq_len,
         start_id=tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id,
     )
+
+
+def _sparsely(name: str, show: Callable[[str], None]) -> Callable[[str], None]:
+    """Progress of long work: a line when some seconds have passed since the last one."""
+    last = time.monotonic()
+
+    def tell(line: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PROGRESS_SECONDS:
+            last = time.monotonic()
+            show(f"{name}: {line}")
+
+    show(f"{name}: evaluating")
+    return tell
 
 
 def eval_documents(planned: Planned, most_tokens: int, has_eos: bool) -> Iterator[EvalDocument]:

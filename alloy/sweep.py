@@ -1,5 +1,6 @@
 """The arms of a ratio sweep: independent runs, measured in the same way as their base."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,6 +36,14 @@ def reference_model(recipe: Recipe) -> Path:
     if base is None or base.model is None:
         raise UserError("the recipe names no model to measure", "set base.model or --model")
     return hugging_face_folder(base.model, base.revision)
+
+
+def _annealed(recipe: Recipe) -> bool | None:
+    """Whether the reference ends annealed, where it is an Alloy run, which says so."""
+    lineage = reference_model(recipe).parent / "lineage.json"
+    if not lineage.is_file():
+        return None
+    return bool(json.loads(lineage.read_text(encoding="utf-8"))["annealed"])
 
 
 def arms(recipe: Recipe) -> list[Arm]:
@@ -88,7 +97,12 @@ def run_sweep(recipe: Recipe, show: Show) -> dict[str, Any]:
         "tokens_per_arm": recipe.schedule.tokens,
         "budget": recipe.budget.model_dump(),
         "world_note": recipe.note,
-        "base": {"name": "base", "model": str(reference_model(recipe)), "eval": "evals/base"},
+        "base": {
+            "name": "base",
+            "model": str(reference_model(recipe)),
+            "annealed": _annealed(recipe),
+            "eval": "evals/base",
+        },
         "arms": done,
     }
     write_json(folder / "sweep.json", record)

@@ -1,9 +1,10 @@
 """The native MMLU scorer against lm-eval's Hugging Face backend: same model, same items, one run.
 
-    python benchmarks/mmlu.py --data MMLU_FOLDER --tokenizer tokenizer.json [--shots 5] [...]
+    python benchmarks/mmlu.py [--data MMLU_FOLDER --tokenizer tokenizer.json] [--shots 5] [...]
 
 Models have random weights: time and memory do not depend on what they know. The native scorer
-runs first, so that the peak memory of the process after it is its own.
+runs first: on a CPU the peak memory is that of the process so far, so only the first row of the
+table holds the native scorer's own.
 """
 
 import json
@@ -37,55 +38,78 @@ SHAPES = {  # hidden, intermediate, layers, heads
     "100m": (768, 2048, 12, 12),
 }
 CLEAR_GAP = 1e-4
+DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+TOKENIZER = DATA / "tokenizers" / "pythia_20b.json"
 
 
 @click.command()
-@click.option("--data", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--tokenizer", type=click.Path(exists=True, path_type=Path), required=True)
-@click.option("--architecture", type=click.Choice(["llama", "qwen3", "neox"]), default="llama")
+@click.option("--data", type=click.Path(path_type=Path), default=DATA / "mmlu")
+@click.option("--tokenizer", type=click.Path(path_type=Path), default=TOKENIZER)
+@click.option("--architectures", default="llama,qwen3,neox", help="Comma-separated.")
 @click.option("--shape", type=click.Choice(list(SHAPES)), default="tiny")
 @click.option("--vocab", type=int, help="Rows of the head; the tokenizer's when left out.")
 @click.option("--shots", type=click.IntRange(0, 5), default=5)
-@click.option("--subjects", help="Comma-separated names; all when left out.")
-@click.option("--limit", type=int, help="Questions of each subject; all when left out.")
+@click.option("--subjects", default="anatomy,global_facts", help="Comma-separated, or 'all'.")
+@click.option("--limit", type=int, default=20, help="Questions of each subject; 0: all.")
 @click.option("--batch-tokens", type=int, default=8192)
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the JSON here.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON here.")
 def main(
     data: Path,
     tokenizer: Path,
-    architecture: str,
+    architectures: str,
     shape: str,
     vocab: int | None,
     shots: int,
-    subjects: str | None,
-    limit: int | None,
+    subjects: str,
+    limit: int,
     batch_tokens: int,
     out: Path | None,
 ) -> None:
-    """Print one JSON object: seconds, ratio, peak memory, agreement."""
+    """Print a table, one row a model, and write the same as JSON."""
+    if not data.is_dir() or not tokenizer.is_file():
+        click.echo(f"skipped: no {data} or no {tokenizer}; give --data and --tokenizer", err=True)
+        return
     fast = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), eos_token="<|endoftext|>")
-    exam = load_exam(MmluTask(path=str(data), shots=shots, limit_per_subject=limit))
-    if subjects:
+    exam = load_exam(MmluTask(path=str(data), shots=shots, limit_per_subject=limit or None))
+    if subjects != "all":
         wanted = set(subjects.split(","))
         exam = replace(exam, subjects=tuple(s for s in exam.subjects if s.name in wanted))
-    model = random_model(architecture, shape, vocab or len(fast) + 24)
-    result = {
-        "architecture": architecture,
-        "shape": shape,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "head_share_of_operations": head_share(model),
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "tokenizer": tokenizer.name,
-        "shots": shots,
-        "subjects": len(exam.subjects),
-        **compare(model, fast, exam, batch_tokens),
-    }
-    text = json.dumps(result, indent=1)
-    print(text)
+    results = []
+    for architecture in architectures.split(","):
+        model = random_model(architecture, shape, vocab or len(fast) + 24)
+        results.append(
+            {
+                "architecture": architecture,
+                "shape": shape,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "head_share": head_share(model),
+                "device": model.device.type,
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "threads": torch.get_num_threads(),
+                "tokenizer": tokenizer.name,
+                "shots": shots,
+                "subjects": len(exam.subjects),
+                **compare(model, fast, exam, batch_tokens),
+            }
+        )
+    click.echo(table(results))
     if out is not None:
-        out.write_text(text + "\n")
+        out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Markdown, one row a model."""
+    columns = (
+        *("architecture", "shape", "dtype", "head_share", "shots", "items", "truncated_prompts"),
+        *("native_seconds", "lm_eval_seconds", "ratio", "native_peak_gib", "lm_eval_peak_gib"),
+        *("largest_difference", "near_ties", "same_choice_of_the_rest"),
+    )
+    rows = [columns, ["---"] * len(columns)]
+    rows += [
+        [f"{result[c]:.3g}" if isinstance(result[c], float) else str(result[c]) for c in columns]
+        for result in results
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def random_model(architecture: str, shape: str, vocab: int) -> Any:

@@ -5,6 +5,7 @@
 errors.py   the exceptions that end a command with one line and a hint
 units.py    "500M" -> 500000000 tokens, "25%" -> 0.25
 recipe.py   the sections and their checks
+reference.py  docs/recipe.md, from the sections
 load.py     YAML and --set overrides to a Recipe; unknown keys name the nearest one
 """
 

@@ -171,8 +171,11 @@ class Train(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """On matrices only: not on norms, biases and embeddings."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """AdamW's decay of the first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """AdamW's decay of the second moment."""
     eps: Annotated[float, Field(gt=0)] = 1e-8
+    """AdamW's term against division by zero."""
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest global gradient norm."""
     z_loss: Annotated[float, Field(ge=0)] = 0.0
@@ -207,10 +210,13 @@ class DomainTask(Section):
     """A labelled test set of the domain."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Short name, used in every table."""
     path: str
     """JSONL with a prompt and the expected label in each row."""
     prompt_column: str = "prompt"
+    """Key of the text that the model continues."""
     label_column: str = "label"
+    """Key of the expected answer."""
     metric: Literal["exact_label", "label_path"] = "exact_label"
     """label_path scores 'a > b > c' per level and as a whole."""
     max_new_tokens: PositiveCount = 32

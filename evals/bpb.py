@@ -10,9 +10,7 @@ import torch
 from torch.nn import functional
 
 from configs.errors import UserError
-from evals.model_state import context_tokens, undisturbed
-
-_CPU_BATCH_TOKENS = 2048
+from evals.model_state import context_tokens, forward_tokens, undisturbed
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,12 @@ def score_documents(
     length = context if seq_len is None else seq_len
     if length > context:
         raise UserError(f"seq_len {length} is over the model's context of {context}", "lower it")
-    if model.device.type == "cpu":
-        batch_tokens = min(batch_tokens, _CPU_BATCH_TOKENS)
     windows = [w for d, doc in enumerate(documents) for w in _windows(d, doc, length, start_id)]
     windows.sort(key=lambda window: -len(window.inputs))
     bits = np.zeros(len(documents))
     done = 0
     with undisturbed(model):
-        for batch in _batches(windows, batch_tokens):
+        for batch in _batches(windows, forward_tokens(model, batch_tokens)):
             for window, nats in zip(batch, _nats(model, batch), strict=True):
                 bits[window.document] += nats / math.log(2)
             done += len(batch)

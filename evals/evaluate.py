@@ -64,6 +64,7 @@ def evaluate_model(
     """
     exam = None if evals.mmlu is None else load_exam(evals.mmlu)
     domain = [(task, load_rows(task)) for task in evals.domain]
+    _require_names([task.name for task, _ in domain])
     held_out = list(documents)
     _require_bytes(held_out)
     settings = _settings(exam, evals, scorer, seq_len, start_id)
@@ -194,6 +195,12 @@ def _task_hash(
 
 def _ids_hash(token_ids: np.ndarray) -> str:
     return hashlib.sha256(np.asarray(token_ids, dtype="<i8").tobytes()).hexdigest()
+
+
+def _require_names(names: Sequence[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"two domain tasks are called '{twice[0]}'", "rename one")
 
 
 def _require_bytes(documents: Sequence[EvalDocument]) -> None:

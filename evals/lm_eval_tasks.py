@@ -10,6 +10,7 @@ import contextlib
 import copy
 import io
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -27,11 +28,12 @@ from evals.mmlu_prompts import (
     cloze_description,
     letter_description,
 )
-from evals.model_state import context_tokens, undisturbed
+from evals.model_state import context_tokens, forward_tokens, undisturbed
 
 Form = Literal["letter", "cloze"]
 
 
+_PROGRESS_BAR = re.compile(r"\d+%\|")
 _HFLM: Any = HFLM  # its decorator hides the class from type checkers
 
 
@@ -49,7 +51,7 @@ class BatchedHFLM(_HFLM):
             batch_size=1,
             max_length=context_tokens(model),
         )
-        self.batch_tokens = batch_tokens
+        self.batch_tokens = forward_tokens(model, batch_tokens)
         self.truncated: set[str] = set()
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
@@ -161,7 +163,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-        lines = written.getvalue().replace("\r", "\n").splitlines()
-        for line in lines:
-            if line.strip() and "it/s]" not in line and "?it/s" not in line and "|" not in line:
+        for line in written.getvalue().replace("\r", "\n").splitlines():
+            if line.strip() and not _PROGRESS_BAR.search(line):
                 print(line, file=stderr)

@@ -19,10 +19,9 @@ from configs.errors import UserError
 from evals.exam_records import ItemScore
 from evals.mmlu_items import Exam, MmluSubject
 from evals.mmlu_prompts import CONTINUATIONS, letter_prompt
-from evals.model_state import context_tokens, undisturbed
+from evals.model_state import context_tokens, forward_tokens, undisturbed
 
 _CACHE_TOKENS = 65_536  # keys and values of one batch, prefix included: 8 GB at 128 KB a token
-_CPU_BATCH_TOKENS = 1024  # larger batches are slower on a CPU (measured)
 _HINT = "score with lm-eval: scorer='lm-eval'"
 
 
@@ -39,9 +38,8 @@ def score_letters(
     the tokens after the prefix in one forward pass. The model may be live and in training mode.
     Raises UserError where a letter is not one token, or the cache is not plain attention.
     """
-    if model.device.type == "cpu":
-        batch_tokens = min(batch_tokens, _CPU_BATCH_TOKENS)
     scores = []
+    batch_tokens = forward_tokens(model, batch_tokens)
     with undisturbed(model):
         for done, subject in enumerate(exam.subjects, 1):
             scores += _score_subject(model, tokenizer, subject, batch_tokens)

@@ -18,7 +18,9 @@ def undisturbed(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; random states and each module's mode come back."""
     modes = [(module, module.training) for module in model.modules()]
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(), torch.no_grad():
+    device = next(model.parameters()).device
+    forked = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=forked), torch.no_grad():
         model.eval()
         try:
             yield
@@ -38,6 +40,15 @@ def context_tokens(model: Any) -> int:
             "add the length of the context to config.json",
         )
     return length
+
+
+def forward_tokens(model: Any, batch_tokens: int) -> int:
+    """Tokens of one forward pass: as asked on a GPU, at most 1,024 on a CPU.
+
+    Larger batches are slower there (anatomy at 5 shots: 10.5 ms a question at 1,024 tokens, 15.4
+    at 2,048), and logits of 8,192 positions over 100,000 words take 3 GB.
+    """
+    return min(batch_tokens, 1024) if model.device.type == "cpu" else batch_tokens
 
 
 def compute_dtype() -> torch.dtype:

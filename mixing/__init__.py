@@ -16,6 +16,7 @@ publish.py         building under a lock, and the one rename that makes a source
 store.py           content-addressed folders: keys, opening, checking
 build.py           one source or all of a recipe, from files to the store
 exclude.py         duplicates and held-out documents, as spans that may be trained on
+decontaminate.py   where eval items stand in a source, as spans to leave out
 corpus.py          the built sources of a recipe, opened together
 best_fit.py        best-fit-decreasing, all pieces of one length at once
 pack.py            spans to rows of seq_len

@@ -95,11 +95,46 @@ def mixed(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(31))
 
 
-def kept_spans(reader: SourceReader, reasons: np.ndarray) -> Spans:
-    """Whole documents that are kept."""
+def kept_spans(reader: SourceReader, reasons: np.ndarray, removed: Spans | None = None) -> Spans:
+    """Documents that are kept, whole or, where passages are ``removed``, what is left of them.
+
+    ``removed`` is in order of document and start, without overlaps.
+    """
     document = np.flatnonzero(reasons == KEPT).astype(np.int64)
-    length = reader.lengths[document].astype(np.int64)
-    return Spans(document, np.zeros(document.size, np.int64), length)
+    whole = Spans(document, np.zeros(document.size, np.int64), reader.lengths[document])
+    return whole if removed is None else without(whole, removed)
+
+
+def without(spans: Spans, removed: Spans) -> Spans:
+    """Whole documents minus passages; what is left of one token has no target and goes too."""
+    cut: dict[int, list[tuple[int, int]]] = {}
+    for document, start, length in zip(*map(np.ndarray.tolist, _columns(removed)), strict=True):
+        cut.setdefault(document, []).append((start, start + length))
+    hit = np.isin(spans.document, removed.document)
+    rows = [
+        (document, begin, end - begin)
+        for document, length in np.stack([spans.document, spans.length], 1)[hit].tolist()
+        for begin, end in _gaps(length, cut[document])
+        if end - begin >= 2
+    ]
+    left = np.array(rows, np.int64).reshape(-1, 3)
+    columns = [
+        np.concatenate([whole[~hit], part])
+        for whole, part in zip(_columns(spans), left.T, strict=True)
+    ]
+    order = np.lexsort((columns[1], columns[0]))
+    return Spans(*(column[order] for column in columns))
+
+
+def _columns(spans: Spans) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return spans.document, spans.start, spans.length
+
+
+def _gaps(length: int, cut: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Stretches of ``range(length)`` between ordered cuts."""
+    begins = [0, *(end for _, end in cut)]
+    ends = [*(start for start, _ in cut), length]
+    return [(begin, end) for begin, end in zip(begins, ends, strict=True) if begin < end]
 
 
 def heldout_documents(reasons: np.ndarray) -> np.ndarray:

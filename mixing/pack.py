@@ -81,6 +81,19 @@ class PackedRows:
             digest.update(np.ascontiguousarray(array, dtype="<i8").data)
         return digest.hexdigest()
 
+    def held(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens and supervised tokens of some rows, each int64 (rows,), looking at those only."""
+        if not len(rows):
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
+        first = self.row_starts[rows]
+        pieces = self.row_starts[rows + 1] - first
+        begins = np.cumsum(pieces) - pieces
+        piece = np.repeat(first - begins, pieces) + np.arange(int(pieces.sum()))
+        erased = 0 if self.erased is None else self.erased[piece]
+        kept = np.ones(len(piece), np.int64) - erased
+        tokens = np.add.reduceat(self.length[piece] * kept, begins)
+        return tokens, tokens - np.add.reduceat(kept, begins)
+
     def without(self, documents: np.ndarray) -> "PackedRows":
         """The same rows with every piece of these documents read as padding.
 

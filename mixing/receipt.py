@@ -12,7 +12,7 @@ import numpy as np
 from mixing.caps import row_cap
 from mixing.planned import Plan, PlanPhase
 from mixing.rows import RowReader
-from mixing.tally import Tally, share_tolerances, tally_phase
+from mixing.tally import PhaseTally, share_tolerances, tally_phase
 
 
 def receipt(
@@ -54,7 +54,7 @@ def receipt(
 
 
 def _phase_account(
-    reader: RowReader, phase: PlanPhase, tally: Tally, window_rows: int
+    reader: RowReader, phase: PlanPhase, tally: PhaseTally, window_rows: int
 ) -> dict[str, Any]:
     by_name = {s.name: (s, p) for s, p in zip(reader.plan.sources, reader.packed, strict=True)}
     sources = [by_name[part.name][0] for part in phase.sources]
@@ -90,7 +90,7 @@ def _phase_account(
     }
 
 
-def _windows(phase: PlanPhase, tally: Tally, window_rows: int) -> list[dict[str, Any]]:
+def _windows(phase: PlanPhase, tally: PhaseTally, window_rows: int) -> list[dict[str, Any]]:
     names = [part.name for part in phase.sources]
     firsts = range(0, phase.rows, window_rows)
     shares = tally.window_units / np.maximum(1, tally.window_units.sum(axis=1, keepdims=True))

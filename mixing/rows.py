@@ -63,10 +63,6 @@ class RowReader:
         _refuse_strangers(plan, readers, packed)
         self._readers = [readers[source.name] for source in plan.sources]
         self.packed = [packed[source.name] for source in plan.sources]
-        rows = np.array([p.rows for p in self.packed], np.int64)
-        self._begins = np.cumsum(rows) - rows  # of each source in the joined tables
-        self._supervised = np.concatenate([p.supervised_per_row for p in self.packed])
-        self._tokens = np.concatenate([p.tokens_per_row for p in self.packed])
 
     def locate(self, position: int) -> Location:
         """Source, row, epoch and phase of a position, from the plan alone."""
@@ -106,15 +102,15 @@ class RowReader:
     def supervised(self, first: int, count: int) -> int:
         """Targets of the loss at positions first .. first + count - 1, without reading tokens."""
         where = self.order.locate_many(np.arange(first, first + count))
-        return int(self.supervised_at(where).sum())
+        return int(self.held(where)[1].sum())
 
-    def supervised_at(self, where: Locations) -> np.ndarray:
-        """Targets of the loss of each located row, int64."""
-        return self._supervised[self._begins[where.source] + where.row]
-
-    def tokens_at(self, where: Locations) -> np.ndarray:
-        """Tokens that are not padding of each located row, int64."""
-        return self._tokens[self._begins[where.source] + where.row]
+    def held(self, where: Locations) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens that are not padding, and targets of the loss, of each located row, int64."""
+        tokens, supervised = np.zeros((2, len(where.row)), np.int64)
+        for source in np.unique(where.source).tolist():
+            here = np.flatnonzero(where.source == source)
+            tokens[here], supervised[here] = self.packed[source].held(where.row[here])
+        return tokens, supervised
 
     def rows_by_source(self, first: int, count: int) -> dict[str, int]:
         """Rows of each source at positions first .. first + count - 1."""

@@ -12,7 +12,7 @@ _BLOCK_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
-class Tally:
+class PhaseTally:
     """What the positions of a phase lead to; arrays go by the phase's sources."""
 
     rows: np.ndarray
@@ -33,7 +33,7 @@ class Tally:
 
 def tally_phase(
     reader: RowReader, phase: PlanPhase, window_rows: int, reads: list[np.ndarray]
-) -> Tally:
+) -> PhaseTally:
     """Walk all positions of ``phase``; adds to ``reads`` how often each row of each source of
     the plan is read, int32 (rows,) a source."""
     names = [source.name for source in reader.plan.sources]
@@ -49,7 +49,7 @@ def tally_phase(
         part = part_of[where.source]
         assert part.min() >= 0, "a source without a share has a row"
         np.maximum.at(deviation, part, _strayed(offset, part, rows, slots, phase.denominator))
-        held, targets = reader.tokens_at(where), reader.supervised_at(where)
+        held, targets = reader.held(where)
         np.add.at(rows, part, 1)
         np.add.at(tokens, part, held)
         np.add.at(supervised, part, targets)
@@ -58,7 +58,7 @@ def tally_phase(
         for member in np.unique(where.source):
             np.add.at(reads[member], where.row[where.source == member], 1)
     at_end = np.abs(phase.rows * slots - rows * phase.denominator) / phase.denominator
-    return Tally(rows, tokens, supervised, np.maximum(deviation, at_end), windows)
+    return PhaseTally(rows, tokens, supervised, np.maximum(deviation, at_end), windows)
 
 
 def _blocks(rows: int) -> Iterator[np.ndarray]:

@@ -14,9 +14,10 @@ import gigatoken
 import numpy as np
 import tokenizers
 
+from configs import UserError
 from mixing.tokenizer_file import TokenizerFile, load_tokenizer
 
-__all__ = ["Encoder", "TokenizerFile", "choose_encoder", "load_tokenizer"]
+__all__ = ["Decoder", "Encoder", "TokenizerFile", "choose_encoder", "load_tokenizer"]
 
 Library = Literal["gigatoken", "tokenizers"]
 Encoded = tuple[np.ndarray, np.ndarray]  # ids uint32 (tokens,), offsets int64 (texts + 1,)
@@ -76,6 +77,39 @@ class Encoder:
     def count_special_like(self, utf8: bytes) -> int:
         """How often a special token's string stands in a text (it is encoded as text)."""
         return self._specials.count(utf8)
+
+
+class Decoder:
+    """Stored ids back to text, with the bytes that each id stands for.
+
+    Raises UserError for tokenizers that gigatoken cannot load (those that are not BPE).
+    """
+
+    def __init__(self, tokenizer: TokenizerFile) -> None:
+        try:
+            backend = gigatoken.Tokenizer.from_json(tokenizer.json_text)
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"stored ids cannot be decoded: {reason}", "use a BPE tokenizer"
+            ) from None
+        vocabulary = backend.vocab
+        sizes = [len(vocabulary.get(i, b"")) for i in range(tokenizer.vocab_size)]
+        self._backend = backend
+        self._bytes = np.array(sizes, np.int64)
+        # BOS and EOS stand between texts and are no part of one.
+        for end in (tokenizer.bos_id, tokenizer.eos_id):
+            if end is not None:
+                self._bytes[end] = 0
+
+    def text(self, ids: np.ndarray) -> str:
+        """Text of some ids; bytes of a character that is cut in two are replaced."""
+        shown = ids[self._bytes[ids] > 0].astype(np.uint32)
+        return self._backend.decode(shown).decode("utf-8", "replace")
+
+    def token_ends(self, ids: np.ndarray) -> np.ndarray:
+        """int64 (tokens,): bytes of the text up to and with each token."""
+        return np.cumsum(self._bytes[ids])
 
 
 class SpecialStrings:

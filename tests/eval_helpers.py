@@ -10,6 +10,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -73,6 +75,10 @@ def tiny_model(architecture: str, vocab: int = 512, context: int = 1024, **more:
             return Qwen3ForCausalLM(config).eval()
         case "neox":
             return GPTNeoXForCausalLM(GPTNeoXConfig(**shape)).eval()
+        case "gpt2":  # learned positions: a shift of all of them is seen
+            options = {"n_embd": 48, "n_layer": 2, "n_head": 4, "initializer_range": 0.2}
+            config = GPT2Config(vocab_size=vocab, n_positions=context, **options)
+            return GPT2LMHeadModel(config).eval()
         case "mistral":
             config = MistralConfig(**shape, num_key_value_heads=2, sliding_window=32)
             return MistralForCausalLM(config).eval()

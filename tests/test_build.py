@@ -4,6 +4,10 @@ import errno
 import gzip
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -372,3 +376,58 @@ def test_corpus_reports_follow_the_recipe(tmp_path):
     assert sum("tokenizing with gigatoken" in line for line in said) == 3
     assert all(r.reused for r in build_corpus(data, small_tokenizer(), 1, said.append))
     assert np.sum([r.tokens for r in reports]) > 0
+
+
+def die(_task) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_line(tmp_path, monkeypatch):
+    path = write_texts(tmp_path / "a.jsonl", random_texts(1, 50))
+    monkeypatch.setattr("mixing.encode._encode_in_worker", die)
+    with pytest.raises(UserError, match="was killed") as error:
+        build(tmp_path / "store", a_source(path), workers=2)
+    assert "fewer than 2" in error.value.hint
+    assert not list((tmp_path / "store").glob("[!.]*"))
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    fifo = tmp_path / "endless.jsonl"
+    os.mkfifo(fifo)  # a build that waits for its input for ever
+    script = (
+        "import sys; from small_tokenizer import small_tokenizer\n"
+        "from mixing.encode import Workers\n"
+        "with Workers(small_tokenizer(), 2) as pool:\n"
+        "    print(pool.choose(['the court'])[0], flush=True)\n"
+        f"    open({str(fifo)!r}).read()\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"gigatoken\n"
+    processes = [p for p in Path("/proc").iterdir() if p.name.isdigit()]
+    in_session = [p for p in processes if session_of(p) == parent.pid]
+    assert len(in_session) >= 3
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 30
+    while left := [p for p in in_session if session_of(p) == parent.pid]:
+        if time.monotonic() > deadline:
+            for process in left:
+                os.kill(int(process.name), signal.SIGKILL)
+            pytest.fail("workers live on without their parent")
+        time.sleep(0.05)
+
+
+def session_of(process: Path) -> int | None:
+    try:
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else int(fields[3])

@@ -205,7 +205,7 @@ def one_by_one(model, tokenizer, prompt, max_new_tokens):
 PROMPTS = [" ".join(random.Random(n).choices(WORDS, k=1 + 3 * (n % 7))) for n in range(24)]
 
 
-@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "mistral"])
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "gpt2", "mistral"])
 def test_batched_answers_equal_single_ones(architecture):
     model, tokenizer = tiny_model(architecture), tiny_tokenizer()
     expected = [one_by_one(model, tokenizer, prompt, 12) for prompt in PROMPTS]

@@ -3,6 +3,7 @@
 import importlib.util
 import random
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from lm_eval.tasks import TaskManager
 
 from configs.recipe import MmluTask
 from evals.exam_records import item_records, summarize_exam
-from evals.lm_eval_tasks import BatchedHFLM, score_exam, task_config
+from evals.lm_eval_tasks import BatchedHFLM, _quiet, score_exam, task_config
 from evals.mmlu_items import load_exam
 from evals.mmlu_prompts import letter_prompt
 from evals.mmlu_scorer import score_letters
@@ -83,6 +84,14 @@ def test_categories_are_lm_evals():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert dict(MMLU_CATEGORIES) == module.SUBJECTS
+
+
+def test_what_lm_eval_prints_is_not_lost_and_goes_to_stderr(capsys):
+    with _quiet():
+        print("a warning | with a bar")
+        print("Tokenizing: 100%|####| 3/3 [00:00<00:00, 9it/s]", file=sys.stderr)
+        print("\r 50%|##  | 1/2 [00:00<00:00]\r100%|####| 2/2", file=sys.stderr)
+    assert capsys.readouterr() == ("", "a warning | with a bar\n")
 
 
 @pytest.fixture

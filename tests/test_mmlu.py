@@ -160,7 +160,7 @@ def plain_logprobs(model, tokenizer, subject):
     return np.array(out)
 
 
-@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "mistral"])
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "gpt2", "mistral"])
 @pytest.mark.parametrize("shots", [0, 3])
 @pytest.mark.parametrize("batch_tokens", [64, 1024])
 def test_native_scorer_equals_plain_forward_passes(tmp_path, architecture, shots, batch_tokens):
@@ -268,19 +268,19 @@ def test_summary_counts_planted_answers(tmp_path):
 
 
 def test_records_follow_the_definitions(tmp_path):
-    rows = [["q", "yes", "no", "a much longer answer", "\u00e9\u00e9", "C"]]
+    rows = [["q", "yes", "no", "a much longer answer", "\u00e9\u00e9", "D"]]
     write_csv(tmp_path / "test" / "s_test.csv", rows)
     exam = load_exam(MmluTask(path=str(tmp_path), shots=0))
     letter = ItemScore("s", 0, (-1.0, -1.0, -2.0, -3.0), True)
-    cloze = ItemScore("s", 0, (-3.0, -2.9, -10.0, -4.1), False)
+    cloze = ItemScore("s", 0, (-1.5, -2.9, -12.0, -1.6), False)
     (record,) = item_records(exam, [letter], [cloze])
     assert record["choice"] == 0  # the first of two equal maxima
-    assert record["cloze_choice"] == 1
-    # per byte: -1, -1.45, -0.5, -1.025 (two characters, four bytes)
-    assert record["cloze_choice_norm"] == 2
+    assert record["cloze_choice"] == 0
+    # per byte: -0.5, -1.45, -0.6, -0.4 (two characters, four bytes)
+    assert record["cloze_choice_norm"] == 3
     assert record["cloze_correct_norm"]
-    assert record["gold_bits"] == pytest.approx(10 / np.log(2))
-    assert record["gold_bytes"] == 20
+    assert record["gold_bits"] == pytest.approx(1.6 / np.log(2))
+    assert record["gold_bytes"] == 4
     assert record["truncated"]
     assert not record["cloze_truncated"]
     assert "replayed" not in record

@@ -126,6 +126,18 @@ def test_no_spans_make_no_rows() -> None:
         assert packed.supervised_per_row.shape == (0,)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_some_rows_hold_what_all_say(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    packed = pack(random_spans(rng, 30), 30, "best_fit")
+    if seed % 2:
+        packed = packed.without(rng.integers(0, 60, 12))
+    rows = rng.integers(0, packed.rows, 25) if packed.rows else np.zeros(0, np.int64)
+    tokens, supervised = packed.held(rows)
+    assert tokens.tolist() == packed.tokens_per_row[rows].tolist()
+    assert supervised.tolist() == packed.supervised_per_row[rows].tolist()
+
+
 def test_hash_is_of_the_rows() -> None:
     first = pack(whole_documents([5, 6, 7]), 16, "best_fit")
     assert first.hash == pack(whole_documents([5, 6, 7]), 16, "best_fit").hash

@@ -224,6 +224,34 @@ def test_a_phase_with_the_same_mix_begins_its_period_anew() -> None:
     assert names[:12] == names[12:]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000))
+def test_random_mixes_keep_every_prefix_within_one_row(seed: int) -> None:
+    """2 to 200 sources, shares down to 1e-6, one to four phases, periods that repeat and not."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.choice([2, 3, 8, 30, 100, 200]))
+    sources = [
+        fixed(f"s{i:03}", "domain", int(rng.integers(1, 5000)), int(rng.integers(40, 64)))
+        for i in range(count)
+    ]
+    asks = []
+    for _ in range(int(rng.integers(1, 5))):
+        raw = rng.dirichlet(np.full(count, rng.choice([0.1, 1.0]))) + 4e-6 * rng.random()
+        raw = np.round(raw, 2) + 1e-2 if rng.random() < 0.3 else raw + 2e-6
+        shares = {s.name: float(w) for s, w in zip(sources, raw / raw.sum(), strict=True)}
+        asks.append((int(rng.integers(1, 1500)), shares))
+    plan = phases_of(sources, *asks)
+    source = Order(plan).locate_many(np.arange(plan.rows)).source
+    assert sum(p.rows for p in plan.phases) == plan.rows
+    for phase in plan.phases:
+        here = source[phase.first_row : phase.first_row + phase.rows]
+        slots = np.array([part.slot_count for part in phase.sources])
+        come = np.cumsum(here[:, None] == np.arange(count), axis=0, dtype=np.int64)
+        off = come * phase.denominator - np.arange(1, phase.rows + 1)[:, None] * slots
+        assert np.abs(off).max() < phase.denominator
+        assert come[-1].tolist() == [part.rows for part in phase.sources]
+
+
 # Caps -----------------------------------------------------------------------------------------
 
 

@@ -221,6 +221,12 @@ def test_models_and_inputs_that_cannot_be_scored(model_folder, evals, tmp_path):
         run(model_folder, evals, tmp_path / "out", hollow)
 
 
+def test_two_tasks_of_one_name_are_refused(model_folder, evals, tmp_path):
+    evals = evals.model_copy(update={"domain": evals.domain * 2})
+    with pytest.raises(UserError, match="two domain tasks are called 'paths'"):
+        run(model_folder, evals, tmp_path / "out")
+
+
 def test_nothing_asked_is_nothing_scored(model_folder, tmp_path):
     summary = run(model_folder, Evals(bootstrap=50), tmp_path / "out", [])
     assert (summary["exam"], summary["domain"], summary["bpb"]) == (None, {}, {})

@@ -6,7 +6,7 @@ import click
 
 from alloy.commands.shared import emit, show
 from alloy.demo import run_demo
-from alloy.report import headline_table
+from alloy.report.headline import headline_table
 
 
 @click.command()

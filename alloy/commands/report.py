@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from alloy.commands.shared import emit
-from alloy.report import headline_table, write_report
+from alloy.report.headline import headline_table
+from alloy.report.write import write_report
 
 
 @click.command()

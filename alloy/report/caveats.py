@@ -188,7 +188,9 @@ def _runs(arms: Sequence[Tree]) -> list[str]:
         if count:
             found.append(f"{_name(arm)}: {count} steps were skipped for non-finite gradients.")
         if receipt.get("ok") is False:
-            found.append(f"{_name(arm)}: its receipt does not match what was asked.")
+            problems = receipt["problems"]
+            first = f": {problems[0]} ({len(problems)} in all)" if problems else ""
+            found.append(f"{_name(arm)}: its receipt does not match what was asked{first}.")
         if curve.get("non_finite"):
             found.append(f"{_name(arm)}: {curve['non_finite']} logged steps have no finite loss.")
     return found

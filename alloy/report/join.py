@@ -11,7 +11,7 @@ from alloy.report.budgets import exam_verdict, overall, recommend, saturation, v
 from alloy.report.caveats import caveats
 from alloy.report.compare import change_against_base, subject_changes
 from alloy.report.records import Entry, Records
-from alloy.report.schema import ArmSpec, BaseSpec, Record
+from alloy.report.schema import ArmSpec, BaseSpec, Receipt, Record
 from alloy.report.scores import curve, finite, model_scores
 from evals import stats
 
@@ -82,7 +82,7 @@ def _arm_entry(records: Records, base: Tree, entry: Entry, budget: Tree) -> tupl
         "verdicts": judged,
         "replayed_verdict": _replayed_verdict(base, change, budget),
         "curve": curve(entry),
-        "receipt": _dumped(entry.receipt),
+        "receipt": _receipt(entry.receipt),
         "lineage": _dumped(entry.lineage),
     }
     for by in ("category", "subject"):
@@ -111,6 +111,18 @@ def _replayed_verdict(base: Tree, change: Tree, budget: Tree) -> Tree | None:
     if budget["mmlu_points"] is None or change["exam_replayed"] is None:
         return None
     return exam_verdict(base, change["exam_replayed"], budget["mmlu_points"])
+
+
+def _receipt(receipt: Receipt | None) -> Tree | None:
+    """The receipt, with each phase's sources under the role that the receipt's totals give them."""
+    if receipt is None:
+        return None
+    roles = {source.name: source.role for source in receipt.sources}
+    tree = receipt.model_dump()
+    for phase in tree["phases"]:
+        for source in phase["sources"]:
+            source["role"] = source["role"] or roles.get(source["name"])
+    return tree
 
 
 def _dumped(record: Record | None) -> Tree | None:

@@ -129,15 +129,21 @@ class SourceReceipt(Record):
 
 
 class PhaseReceipt(Record):
+    """A phase; its windows, which may be thousands, stay in the run's folder."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
     name: str
     rows: float | None = None
     sources: tuple[SourceReceipt, ...] = ()
 
 
 class Receipt(Record):
-    """receipt.json of a run: asked against realised."""
+    """receipt.json of a run: asked against realised. ``sources`` are totals over its phases."""
 
     ok: bool | None = None
+    problems: tuple[str, ...] = ()
+    sources: tuple[SourceReceipt, ...] = ()
     phases: tuple[PhaseReceipt, ...] = ()
 
 

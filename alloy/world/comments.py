@@ -60,9 +60,11 @@ _OCCASIONS: dict[str, str] = {
 }
 
 _FILLER = (
-    "i we they it was is the a my our this that with and but again today yesterday really very "
-    "still please help after before when because never always just had got told asked"
-).split()
+    *("i", "we", "they", "it", "was", "is", "the", "a", "my", "our", "this", "that"),
+    *("with", "and", "but", "again", "today", "yesterday", "really", "very", "still", "please"),
+    *("help", "after", "before", "when", "because", "never", "always", "just", "had", "got"),
+    *("told", "asked"),
+)
 
 _CHILDREN = 3  # problems under each topic, and occasions under each problem
 

@@ -14,11 +14,11 @@ class WorldConfig:
     """Entities per subject that the exam asks about; half of them are replayed."""
     format_entities: int = 12
     """Further entities per subject whose facts teach the multiple-choice format."""
-    values_per_relation: int = 10
-    """Distinct values a relation can take, at least 4 (the options of an item)."""
+    values_per_relation: int = 20
+    """Distinct values a relation can take; under 16, too few option lists stay off the exam."""
     test_items: int = 86
     """Exam test rows per subject, a multiple of 2 (half replayed, half not)."""
-    fact_zipf: float = 0.8
+    fact_zipf: float = 0.4
     """Exponent of the entity frequencies: entity of rank r is told 1 / r**fact_zipf times."""
     pretrain_documents: int = 20_000
     """Documents of the base's pre-training text."""

@@ -1,11 +1,12 @@
 """Facts -> general documents: notes that state facts, and questions that teach the format."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate, chain
 from random import Random
 
 from alloy.world.config import WorldConfig
-from alloy.world.exam import LETTERS, Exam, Item, fresh_item, question_of, solved
+from alloy.world.exam import Exam, Item, echo_question, fresh_item, question_of, solved
 from alloy.world.facts import Fact, Facts
 
 PHRASINGS = (
@@ -20,10 +21,9 @@ PHRASINGS = (
 
 _MAX_STATEMENTS = 6  # a note stays under 100 tokens, so that a row of 128 holds it whole
 _MAX_QUESTIONS = 3
-_LOOKUPS = 12  # letters asked of one option list
 _PROFILE_SHARE = 0.5  # of the documents that state facts
-KINDS = ("choice", "choice", "lookup", "lookup", "direct")
-_MAX_OPEN_BOOK = 2
+_DIRECT_SHARE = 0.15  # of the documents that ask
+_ECHO_SHARE = 0.4  # of the multiple-choice items
 
 
 def make_corpora(config: WorldConfig, facts: Facts, exam: Exam) -> dict[str, list[str]]:
@@ -96,27 +96,18 @@ def _by_subject(told: Sequence[Fact]) -> dict[str, list[Fact]]:
 def _question_document(
     rng: Random, chosen: Sequence[Fact], facts: Facts, forbidden: frozenset[str]
 ) -> str:
-    """Questions in one of three kinds: multiple choice, the same with an open book, or direct."""
-    kind = rng.choice(KINDS)
-    if kind == "lookup":
-        return _lookup(rng, fresh_item(rng, chosen[0], facts, forbidden))
-    if kind == "direct":
+    """Multiple-choice items, some of which name their own answer; or direct questions."""
+    if rng.random() < _DIRECT_SHARE:
         return "\n\n".join(f"Question: {question_of(f)}\nAnswer: {f.value}" for f in chosen)
-    if kind == "open book":
-        chosen = chosen[:_MAX_OPEN_BOOK]
-    questions = solved(fresh_item(rng, fact, facts, forbidden) for fact in chosen)
-    if kind == "choice":
-        return questions
-    book = [_statement(rng, fact) for fact in chosen]
-    rng.shuffle(book)
-    return " ".join(book) + "\n\n" + questions
+    return solved(_format_item(rng, fact, facts, forbidden) for fact in chosen)
 
 
-def _lookup(rng: Random, item: Item) -> str:
-    """An option list, then which letter an option has, asked again and again."""
-    asked = [rng.randrange(4) for _ in range(_LOOKUPS)]
-    lines = (f"\nOption {item.options[place]}: {LETTERS[place]}" for place in asked)
-    return item.option_block + "".join(lines)
+def _format_item(rng: Random, fact: Fact, facts: Facts, forbidden: frozenset[str]) -> Item:
+    """An item about `fact`, or one about a random value of its relation that it names itself."""
+    if rng.random() >= _ECHO_SHARE:
+        return fresh_item(rng, fact, facts, forbidden)
+    named = replace(fact, value=rng.choice(facts.values[fact.relation]))
+    return replace(fresh_item(rng, named, facts, forbidden), question=echo_question(named.value))
 
 
 def _profiles(rng: Random, told: Sequence[Fact], cumulative: Sequence[float]) -> str:

@@ -9,6 +9,7 @@ from alloy.world.facts import CATEGORIES, Fact, Facts, spoken
 
 LETTERS = "ABCD"
 DEV_ITEMS = 5  # rows of MMLU's dev split, per subject
+_MAX_DRAWS = 200  # then the last draw stands, and a letter is one too many
 
 
 @dataclass(frozen=True)
@@ -55,21 +56,29 @@ def question_of(fact: Fact) -> str:
     return f"What is the {fact.relation} of {fact.entity}?"
 
 
-def make_item(
-    rng: Random, fact: Fact, facts: Facts, answer: int, *, replayed: bool = False
-) -> Item:
-    """Ask for `fact` with three wrong values of the same relation, the right one at `answer`."""
-    others = [value for value in facts.values[fact.relation] if value != fact.value]
-    options = rng.sample(others, 3)
-    options.insert(answer, fact.value)
-    first, second, third, fourth = options
+def echo_question(value: str) -> str:
+    """A question that names its own answer; it teaches the format without a fact."""
+    return f"Which option is {value}?"
+
+
+def make_item(rng: Random, fact: Fact, facts: Facts, *, replayed: bool = False) -> Item:
+    """Ask for `fact` beside three wrong values of the same relation, all in alphabetical order.
+
+    MMLU's numeric options mostly stand in numeric order too. A model must know the value and how
+    it compares with the others; finding a letter by looking the value up in an unordered list
+    takes tiny models far longer to learn than a demo lasts. The wrong values are drawn uniformly:
+    given the options alone, each letter is as likely.
+    """
+    wrong = rng.sample([value for value in facts.values[fact.relation] if value != fact.value], 3)
+    first, second, third, fourth = options = sorted([fact.value, *wrong])
+    answer = options.index(fact.value)
     return Item(fact.subject, question_of(fact), (first, second, third, fourth), answer, replayed)
 
 
 def fresh_item(rng: Random, fact: Fact, facts: Facts, forbidden: frozenset[str]) -> Item:
     """An item for a corpus; its option block is none of the exam's."""
     while True:
-        item = make_item(rng, fact, facts, rng.randrange(4))
+        item = make_item(rng, fact, facts)
         if item.option_block not in forbidden:
             return item
 
@@ -105,15 +114,31 @@ def make_exam(config: WorldConfig, facts: Facts) -> Exam:
 
 
 def _rows(rng: Random, asked: list[tuple[Fact, bool]], facts: Facts) -> list[Item]:
-    """Items in shuffled order; positions are dealt within replayed and unreplayed apart."""
+    """Items in shuffled order; letters are balanced within replayed and unreplayed apart."""
     items = []
     for group in (True, False):
-        chosen = [fact for fact, replayed in asked if replayed is group]
-        places = [place % 4 for place in range(len(chosen))]
-        rng.shuffle(places)
-        items += [
-            make_item(rng, fact, facts, place, replayed=group)
-            for fact, place in zip(chosen, places, strict=True)
-        ]
+        items += _balanced(rng, [fact for fact, flag in asked if flag is group], facts, group)
     rng.shuffle(items)
+    return items
+
+
+def _balanced(rng: Random, chosen: list[Fact], facts: Facts, replayed: bool) -> list[Item]:
+    """One item a fact, redrawn while its letter has had its quarter.
+
+    Values near an end of the alphabet have the least choice of letters, so they go first.
+    """
+
+    def choice_of_letters(fact: Fact) -> int:
+        values = sorted(facts.values[fact.relation])
+        return min(values.index(fact.value), len(values) - 1 - values.index(fact.value))
+
+    left = [len(chosen) // 4 + (place < len(chosen) % 4) for place in range(4)]
+    items = []
+    for fact in sorted(chosen, key=choice_of_letters):
+        for _ in range(_MAX_DRAWS):
+            item = make_item(rng, fact, facts, replayed=replayed)
+            if left[item.answer] > 0:
+                break
+        left[item.answer] -= 1
+        items.append(item)
     return items

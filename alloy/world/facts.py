@@ -25,8 +25,8 @@ RELATIONS: dict[str, tuple[str, str]] = {
 All first relations draw on one set of values and all second ones on another: few words to tell
 apart are what lets a model of a million parameters learn the question format in minutes."""
 
-_ONSETS = "b d f g h k l m n p r s t v z br dr fl gr kr pl st tr".split()
-_VOWELS = "a e i o u".split()
+_ONSETS = [*"bdfghklmnprstvz", "br", "dr", "fl", "gr", "kr", "pl", "st", "tr"]
+_VOWELS = [*"aeiou"]
 _CODAS = ["", "l", "m", "n", "r", "s"]
 
 
