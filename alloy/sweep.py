@@ -91,9 +91,16 @@ def run_sweep(recipe: Recipe, show: Show) -> dict[str, Any]:
         recipe, plan_recipe(recipe), reference_model(recipe), folder / "evals/base", "base", show
     )
     done = [_run_arm(arm, own, folder, show) for arm, own in planned]
-    record = {
+    record = sweep_record(recipe, done, round(time.monotonic() - began, 1))
+    write_json(folder / "sweep.json", record)
+    return record
+
+
+def sweep_record(recipe: Recipe, done: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """What the report reads: where the records of the base and of each arm are."""
+    return {
         "name": recipe.name,
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": seconds,
         "tokens_per_arm": recipe.schedule.tokens,
         "budget": recipe.budget.model_dump(),
         "world_note": recipe.note,
@@ -105,8 +112,6 @@ def run_sweep(recipe: Recipe, show: Show) -> dict[str, Any]:
         },
         "arms": done,
     }
-    write_json(folder / "sweep.json", record)
-    return record
 
 
 def _run_arm(arm: Arm, own: Recipe, folder: Path, show: Show) -> dict[str, Any]:

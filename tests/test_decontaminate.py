@@ -106,6 +106,14 @@ def test_halves_that_lie_far_apart_do_not_count(tmp_path):
     assert len(look(tmp_path / "near", [" ".join(scattered)], [item])[0].matches) == 1
 
 
+def test_an_item_over_two_documents_is_in_neither(tmp_path):
+    (item,) = items(9, 1)
+    words = item.split()
+    halves = [f"may {' '.join(words[:10])}", f"{' '.join(words[10:])} court"]
+    assert look(tmp_path / "two", halves, [item])[0].matches == ()
+    assert len(look(tmp_path / "one", [" ".join(halves)], [item])[0].matches) == 1
+
+
 def test_every_place_of_an_item_in_a_document_goes(tmp_path):
     (item,) = items(5, 1)
     text = f"the {item} {'court may ' * 40} {item} end"

@@ -3,7 +3,9 @@
 import gzip
 import io
 import json
+import os
 import random
+import time
 from pathlib import Path
 
 import pytest
@@ -213,8 +215,6 @@ def test_a_path_without_usable_files_is_named(tmp_path, path):
 
 
 def test_remembered_hashes_follow_the_file(tmp_path, monkeypatch):
-    import os
-
     store, path = tmp_path / "store", tmp_path / "a.jsonl"
     path.write_bytes(b"one")
     os.utime(path, (1_000_000, 1_000_000))
@@ -226,6 +226,10 @@ def test_remembered_hashes_follow_the_file(tmp_path, monkeypatch):
     path.write_bytes(b"two")
     (second,) = fingerprint([path], store, print)
     assert second.xxh3_128 == hash_file(path) != first.xxh3_128
-    path.write_bytes(b"six")  # same size, within the clock's tick: must not be remembered
+    now = time.time_ns()
+    os.utime(path, ns=(now, now))
+    fingerprint([path], store, print)
+    path.write_bytes(b"six")  # written again within the clock's tick: must not be remembered
+    os.utime(path, ns=(now, now))
     (third,) = fingerprint([path], store, print)
-    assert third.xxh3_128 == hash_file(path)
+    assert third.xxh3_128 == hash_file(path) != second.xxh3_128
