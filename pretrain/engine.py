@@ -119,6 +119,7 @@ class Engine:
         )[0]
         self.module: torch.nn.Module = self._engine.module
         _limit_waiting(timeout)
+        self._create_adam_state()
 
     def forward(self, **inputs: torch.Tensor | None) -> torch.Tensor:
         """Logits (rows, seq_len, vocab)."""
@@ -183,7 +184,6 @@ class Engine:
         self, moments: Mapping[str, Mapping[str, torch.Tensor]], adam_step: int
     ) -> None:
         """Set both Adam moments ({kind: {name: tensor}}) and the step of the bias correction."""
-        self._create_adam_state()
         for kind in (EXP_AVG, EXP_AVG_SQ):
             for name, parameter in self.names.items():
                 self._set(parameter, moments[kind][name], kind)
@@ -223,7 +223,10 @@ class Engine:
             safe_set_local_optimizer_state(parameter, mine, kind)
 
     def _create_adam_state(self) -> None:
-        """Give AdamW the state that it would make in its first step."""
+        """Give AdamW now the state that it would make in its first applied step.
+
+        A checkpoint can be due before: after steps that were all skipped.
+        """
         zero = self._engine.optimizer
         if self._zero == 0:
             flats = list(self.names.values())
