@@ -82,13 +82,15 @@ class SourceReader:
         self.token_dtype = np.dtype(manifest["token_dtype"])
         self.documents: int = manifest["documents_written"]
         self.total_tokens: int = manifest["tokens"]
+        self._shard_paths = [str(folder / shard["file"]) for shard in manifest["shards"]]
         self._shard_starts = [shard["first_document"] for shard in manifest["shards"]]
         self._file_starts = [file["first_document"] for file in manifest["inputs"]]
 
     @cached_property
     def offsets(self) -> np.ndarray:
         """int64 (documents + 1,): where each document begins in the sequence of all shards."""
-        return self._column("documents.offsets")
+        # A plain array over the map: a memmap makes an object of every number that is read.
+        return np.asarray(self._column("documents.offsets"))
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -104,14 +106,15 @@ class SourceReader:
 
     def tokens(self, document: int, start: int = 0, length: int | None = None) -> np.ndarray:
         """Ids of a document or a part of it: a read-only view of the mapped shard."""
-        shard = self.manifest["shards"][bisect.bisect_right(self._shard_starts, document) - 1]
+        index = bisect.bisect_right(self._shard_starts, document) - 1
+        shard = self.manifest["shards"][index]
         first = int(self.offsets[document])
         size = int(self.offsets[document + 1]) - first
         length = size - start if length is None else length
         if not 0 <= document < self.documents or start < 0 or not 0 <= length <= size - start:
             raise IndexError(f"document {document} of {self.documents}: {start}+{length} of {size}")
         begin = first - int(self.offsets[shard["first_document"]]) + start
-        path = str(self.folder / shard["file"])
+        path = self._shard_paths[index]
         return _mapped_shard(path, self.token_dtype.str, shard["tokens"])[begin : begin + length]
 
     def provenance(self, document: int) -> Provenance:
