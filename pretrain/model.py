@@ -66,7 +66,8 @@ def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
 def _random(
     architecture: dict[str, Any], vocab_size: int, eos_id: int, seed: int
 ) -> PreTrainedModel:
-    keys: dict[str, Any] = {"vocab_size": vocab_size, "eos_token_id": eos_id, "bos_token_id": None} | architecture
+    implied = {"vocab_size": vocab_size, "eos_token_id": eos_id, "bos_token_id": None}
+    keys: dict[str, Any] = implied | architecture
     try:
         config = AutoConfig.for_model(**keys)
     except (ValueError, TypeError) as error:
