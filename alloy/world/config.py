@@ -26,7 +26,7 @@ class WorldConfig:
     """Documents of the general corpus the arms mix in."""
     retention_documents: int = 400
     """Documents of general text that no training corpus holds."""
-    question_share: float = 0.6
+    question_share: float = 0.72
     """Share of general documents that are multiple-choice questions, 0 to 1."""
     comments_train: int = 8_000
     """Labelled customer comments to train on."""

@@ -22,7 +22,7 @@ PHRASINGS = (
 
 _MAX_STATEMENTS = 6  # a note stays under 100 tokens, so that a row of 128 holds it whole
 _MAX_QUESTIONS = 3
-_REVIEW_SHARE = 0.1  # of all documents
+_REVIEW_SHARE = 0.06  # of all documents
 _FILED_SHARE = 0.3  # of the notes
 _PROFILE_SHARE = 0.5  # of the documents that state facts
 _DIRECT_SHARE = 0.15  # of the documents that ask
