@@ -11,7 +11,6 @@ from checkpoints.folder import Checkpoint, is_alloy, newest
 from checkpoints.tensors import WEIGHTS, read
 from configs import Base, UserError
 
-
 _RESIDUAL_OUTPUTS = (
     *("o_proj.weight", "down_proj.weight"),  # Llama and its kin
     *("attention.dense.weight", "dense_4h_to_h.weight"),  # GPT-NeoX
