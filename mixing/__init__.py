@@ -17,6 +17,7 @@ store.py           content-addressed folders: keys, opening, checking
 build.py           one source or all of a recipe, from files to the store
 exclude.py         duplicates and held-out documents, as spans that may be trained on
 decontaminate.py   where eval items stand in a source, as spans to leave out
+matches.py         those places kept in the store, by source and eval set
 corpus.py          the built sources of a recipe, opened together
 best_fit.py        best-fit-decreasing, all pieces of one length at once
 pack.py            spans to rows of seq_len

@@ -4,6 +4,7 @@
 <store>/.building-<key>/     one under way, or what a killed build left
 <store>/.locks/<key>         held while a build of this key runs
 <store>/.inputs/             remembered hashes of input files
+<store>/.decontaminated/     where eval items stand in built sources
 <store>/.refused/            quarantine files of builds that max_bad refused
 """
 

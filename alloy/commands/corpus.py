@@ -5,11 +5,10 @@ from typing import Any
 
 import click
 
-from alloy.commands.shared import emit, load, recipe_options, table
+from alloy.commands.shared import emit, load, recipe_options, removal_line, table
 from alloy.planning import Planned, plan_recipe
-from alloy.training import RECEIPT_WINDOWS
+from alloy.training import corpus_receipt
 from configs import CheckFailed, Recipe, UserError
-from mixing.receipt import receipt
 from mixing.rows import RowReader
 from mixing.store import verify_source
 from mixing.trace import TracedPiece, pieces_of_document, pieces_of_step
@@ -28,8 +27,7 @@ def verify(recipe_path: str, overrides: tuple[str, ...], as_json: bool, deep: bo
     recipe = load(recipe_path, overrides)
     planned = _built(recipe)
     damage = _damage(recipe, planned) if deep else []
-    window = max(1, planned.plan.rows // RECEIPT_WINDOWS)
-    found = receipt(planned.plan, planned.rows(), window)
+    found = corpus_receipt(planned)
     found = {**found, "ok": found["ok"] and not damage, "damage": damage}
     if as_json:
         emit(found)
@@ -105,7 +103,10 @@ def _built(recipe: Recipe) -> Planned:
     planned = plan_recipe(recipe)
     if planned.corpus is None:
         missing = sorted({s.name for s in recipe.data.sources} - set(planned.keys))
-        raise UserError(f"not built yet: {', '.join(missing)}", "run `alloy build` first")
+        what = f"not built yet: {', '.join(missing)}"
+        if not missing:
+            what = f"not searched yet for items of {', '.join(recipe.data.decontaminate)}"
+        raise UserError(what, "run `alloy build` first")
     return planned
 
 
@@ -129,4 +130,4 @@ def render(found: dict[str, Any]) -> str:
         for source in phase["sources"]
     ]
     header = ["phase / source", "asked", "realised", "rows", "supervised", "epochs", "deviation"]
-    return table(header, rows)
+    return "\n".join([table(header, rows), *map(removal_line, found["decontaminated"])])

@@ -47,3 +47,14 @@ def table(header: list[str], rows: list[list[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def removal_line(removed: dict[str, Any]) -> str:
+    """What an eval set took from a source, as ``mixing.corpus.Removed.to_json`` has it."""
+    unjudged = removed["unjudged_items"]
+    skipped = f"; {unjudged:,} items are too short or too common to look for" if unjudged else ""
+    return (
+        f"{removed['source']}: {removed['passages_removed']:,} passages "
+        f"({removed['tokens_removed']:,} tokens) in {removed['documents_removed']:,} documents "
+        f"left out, they repeat {removed['eval']}{skipped}; see {removed['matches']}"
+    )
