@@ -14,6 +14,7 @@ from evals.domain_items import load_rows
 from evals.mmlu_items import load_exam
 from mixing.corpus import Removed
 from mixing.decontaminate import EvalSet
+from mixing.erasures import load_erasures
 from mixing.matches import find_items, stored_items
 from mixing.store import open_source
 from mixing.tokenizer import Decoder, TokenizerFile
@@ -56,7 +57,9 @@ def search(
         names = ", ".join(s.name for s in new)
         show(f"{source.name}: looking for items of {names} in {reader.documents:,} documents")
         decoder = decoder or Decoder(tokenizer)
-        find_items(reader, np.arange(reader.documents), decoder, new, store)
+        erased = load_erasures(store).documents(reader)
+        documents = np.setdiff1d(np.arange(reader.documents), erased)
+        find_items(reader, documents, decoder, new, store)
 
 
 def by_task(evals: Evals, removed: Sequence[Removed]) -> dict[str, dict[str, Any] | None]:

@@ -84,7 +84,8 @@ def corpus_receipt(planned: Planned) -> dict[str, Any]:
     assert planned.corpus is not None
     window = max(1, planned.plan.rows // RECEIPT_WINDOWS)
     removed = [removed.to_json() for removed in planned.corpus.removed]
-    return {**receipt(planned.plan, planned.rows(), window), "decontaminated": removed}
+    taken_out = {"decontaminated": removed, "erased_documents": planned.corpus.erased}
+    return {**receipt(planned.plan, planned.rows(), window), **taken_out}
 
 
 def _start_folder(base: Base) -> str | None:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from configs import Data, Source, UserError
-from mixing.exclude import KEPT, exclusions, kept_spans
+from mixing.erasures import load_erasures
+from mixing.exclude import ERASED, KEPT, exclusions, kept_spans
 from mixing.matches import FoundItems, stored_items, union
 from mixing.pack import PackedRows, pack
 from mixing.store import SourceReader, open_source
@@ -55,6 +56,8 @@ class Corpus:
     readers: dict[str, SourceReader]
     reasons: dict[str, np.ndarray]
     """uint8 (documents,): why a document is not trained on, 0 where it is."""
+    erased: dict[str, int]
+    """Documents that were erased; in ``packed`` they are padding that keeps its place."""
     packed: dict[str, PackedRows]
     removed: tuple[Removed, ...]
     """By source and eval set, those that took nothing too."""
@@ -85,7 +88,26 @@ def open_corpus(
         ]
         _refuse_too_much(data, readers[name], reasons[name], packed[name], by_eval)
         removed += by_eval
-    return Corpus(sources, readers, reasons, packed, tuple(removed))
+    erased = _erase(Path(data.store), readers, reasons, packed)
+    return Corpus(sources, readers, reasons, erased, packed, tuple(removed))
+
+
+def _erase(
+    store: Path,
+    readers: Mapping[str, SourceReader],
+    reasons: dict[str, np.ndarray],
+    packed: dict[str, PackedRows],
+) -> dict[str, int]:
+    """Mark erased documents after all else is decided, so that nothing else moves."""
+    counts: dict[str, int] = {}
+    erasures = load_erasures(store)
+    for name, reader in readers.items():
+        documents = erasures.documents(reader)
+        counts[name] = documents.size
+        reasons[name][documents] = ERASED
+        if name in packed and documents.size:
+            packed[name] = packed[name].without(documents)
+    return counts
 
 
 def is_searched(data: Data, keys: Mapping[str, str], eval_hashes: Mapping[str, str]) -> bool:

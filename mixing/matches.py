@@ -7,7 +7,6 @@ whatever recipes share the store. The first line is a header, every other one a 
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ import xxhash
 
 from configs import UserError
 from mixing.decontaminate import EvalSet, ItemIndex, Match, contamination, merged_spans
+from mixing.erasures import replace_file
 from mixing.exclude import Spans
-from mixing.shards import sync_folder
 from mixing.store import SourceReader
 from mixing.tokenizer import Decoder
 
@@ -71,13 +70,7 @@ def write_matches(path: Path, header: dict[str, Any], lines: Sequence[str]) -> N
     body = "".join(lines).encode()
     whole = {**header, "matches": len(lines), "xxh3_128": xxhash.xxh3_128_hexdigest(body)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(json.dumps(whole).encode() + b"\n" + body)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+    replace_file(path, json.dumps(whole).encode() + b"\n" + body)
 
 
 def read_matches(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

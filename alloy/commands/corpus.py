@@ -1,22 +1,26 @@
-"""alloy corpus: read a built corpus back and compare it with what was asked."""
+"""alloy corpus: read a built corpus back, trace its documents, erase some of them."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from alloy.commands.shared import emit, load, recipe_options, removal_line, table
+from alloy.commands.shared import emit, load, recipe_options, removal_line, show, table
+from alloy.erasing import erase_documents
 from alloy.planning import Planned, plan_recipe
 from alloy.training import corpus_receipt
 from configs import CheckFailed, Recipe, UserError
+from mixing.erasures import load_erasures
 from mixing.rows import RowReader
 from mixing.store import verify_source
 from mixing.trace import TracedPiece, pieces_of_document, pieces_of_step
+from mixing.wipe import unfinished
 
 
 @click.group()
 def command() -> None:
-    """Verify a blended corpus, and trace its documents."""
+    """Verify a blended corpus, trace its documents, erase some."""
 
 
 @command.command()
@@ -46,11 +50,15 @@ def trace(
     recipe_path: str, overrides: tuple[str, ...], as_json: bool, step: int | None, doc: str | None
 ) -> None:
     """Say which documents a step trained on, or which steps saw a document."""
-    planned = _built(load(recipe_path, overrides))
+    recipe = load(recipe_path, overrides)
+    planned, store = _built(recipe), Path(recipe.data.store)
     if (step is None) == (doc is None):
         raise UserError("give one of --step and --doc", "alloy corpus trace RECIPE --step 100")
     reader = planned.rows()
-    pieces = _of_step(reader, step) if step is not None else _of_document(planned, reader, str(doc))
+    if step is not None:
+        pieces = _of_step(reader, step)
+    else:
+        pieces = _of_document(planned, reader, str(doc), store)
     found = [_traced(planned, piece) for piece in pieces]
     if as_json:
         emit(found)
@@ -59,19 +67,43 @@ def trace(
             click.echo("  ".join(f"{key}={value}" for key, value in line.items()))
 
 
+@command.command()
+@click.option("--doc", "ids", multiple=True, required=True, help="Id of a document; repeatable.")
+@recipe_options
+def erase(
+    recipe_path: str, overrides: tuple[str, ...], as_json: bool, ids: tuple[str, ...]
+) -> None:
+    """Erase documents of RECIPE's sources, and every copy of their text, from the store.
+
+    A run that is under way keeps its order and reads them as padding from its next start on.
+    Input files and run folders are left as they are.
+    """
+    wiped = erase_documents(load(recipe_path, overrides), ids, show)
+    if as_json:
+        emit({"erased": [asdict(part) for part in wiped]})
+        return
+    for part in wiped:
+        click.echo(f"{part.source}: {part.documents:,} documents wiped from {part.key}")
+    click.echo("nothing left to wipe" if not wiped else "erased; remove them from your files too")
+
+
 def _of_step(reader: RowReader, step: int) -> list[TracedPiece]:
     if not 1 <= step <= reader.plan.steps:
         raise UserError(f"step {step} is outside the run", f"steps are 1 to {reader.plan.steps}")
     return pieces_of_step(reader, step - 1)
 
 
-def _of_document(planned: Planned, reader: RowReader, document_id: str) -> list[TracedPiece]:
+def _of_document(
+    planned: Planned, reader: RowReader, document_id: str, store: Path
+) -> list[TracedPiece]:
     assert planned.corpus is not None
     places = [
         (name, document)
         for name, source in planned.corpus.readers.items()
         for document in source.find_id(document_id)
     ]
+    if not places and load_erasures(store).has_id(document_id):
+        raise UserError(f"the document '{document_id}' was erased", "no step reads it any more")
     if not places:
         raise UserError(f"no document has the id '{document_id}'", "ids are in the input's rows")
     trained = {source.name for source in planned.plan.sources}
@@ -112,7 +144,8 @@ def _built(recipe: Recipe) -> Planned:
 
 def _damage(recipe: Recipe, planned: Planned) -> list[str]:
     store = Path(recipe.data.store)
-    return [line for key in planned.keys.values() for line in verify_source(store, key)]
+    problems = [line for key in planned.keys.values() for line in verify_source(store, key)]
+    return problems or [line for key in planned.keys.values() for line in unfinished(store, key)]
 
 
 def render(found: dict[str, Any]) -> str:
@@ -130,4 +163,5 @@ def render(found: dict[str, Any]) -> str:
         for source in phase["sources"]
     ]
     header = ["phase / source", "asked", "realised", "rows", "supervised", "epochs", "deviation"]
-    return "\n".join([table(header, rows), *map(removal_line, found["decontaminated"])])
+    erased = [f"{name}: {n:,} erased" for name, n in found["erased_documents"].items() if n]
+    return "\n".join([table(header, rows), *map(removal_line, found["decontaminated"]), *erased])
