@@ -22,6 +22,7 @@ exclude.py         duplicates and held-out documents, as spans that may be train
 decontaminate.py   where eval items stand in a source, as spans to leave out
 matches.py         those places kept in the store, by source and eval set
 corpus.py          the built sources of a recipe, opened together
+megatron.py        kept documents to Megatron's .bin and .idx
 best_fit.py        best-fit-decreasing, all pieces of one length at once
 pack.py            spans to rows of seq_len
 shares.py          asked shares to slot counts on an exact grid

@@ -10,7 +10,7 @@ import numpy as np
 
 from configs import Data, Source, UserError
 from mixing.erasures import load_erasures
-from mixing.exclude import ERASED, KEPT, exclusions, kept_spans
+from mixing.exclude import ERASED, KEPT, Spans, exclusions, kept_spans
 from mixing.matches import FoundItems, stored_items, union
 from mixing.pack import PackedRows, pack
 from mixing.store import SourceReader, open_source
@@ -81,7 +81,8 @@ def open_corpus(
     removed: list[Removed] = []
     for name in (s.name for s in data.sources if s.role != "retention"):
         items = _stored(data, readers[name], eval_hashes or {})
-        packed[name] = _packed(data, readers[name], reasons[name], items)
+        kept = _kept(readers[name], reasons[name], items)
+        packed[name] = pack(kept, data.seq_len, data.packing)
         by_eval = [
             _removed(readers[name], reasons[name], eval_name, (eval_hashes or {})[eval_name], where)
             for eval_name, where in items.items()
@@ -136,11 +137,17 @@ def _stored(
     return found
 
 
-def _packed(
-    data: Data, reader: SourceReader, reasons: np.ndarray, items: Mapping[str, FoundItems]
-) -> PackedRows:
+def trained_spans(
+    data: Data, reader: SourceReader, reasons: np.ndarray, eval_hashes: Mapping[str, str]
+) -> Spans:
+    """What of a trained source may be trained on; ``reasons`` are those of an open corpus, in
+    which erased documents are marked."""
+    return _kept(reader, reasons, _stored(data, reader, eval_hashes))
+
+
+def _kept(reader: SourceReader, reasons: np.ndarray, items: Mapping[str, FoundItems]) -> Spans:
     removed = union([found.spans for found in items.values()]) if items else None
-    return pack(kept_spans(reader, reasons, removed), data.seq_len, data.packing)
+    return kept_spans(reader, reasons, removed)
 
 
 def _removed(

@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from alloy.commands.shared import emit, load, recipe_options, removal_line, show, table
+from alloy.commands.corpus_export import export
+from alloy.commands.shared import built, emit, load, recipe_options, removal_line, show, table
 from alloy.erasing import erase_documents
-from alloy.planning import Planned, plan_recipe
+from alloy.planning import Planned
 from alloy.training import corpus_receipt
 from configs import CheckFailed, Recipe, UserError
 from mixing.erasures import load_erasures
@@ -20,7 +21,10 @@ from mixing.wipe import unfinished
 
 @click.group()
 def command() -> None:
-    """Verify a blended corpus, trace its documents, erase some."""
+    """Verify a blended corpus, trace its documents, erase some, export it."""
+
+
+command.add_command(export)
 
 
 @command.command()
@@ -29,7 +33,7 @@ def command() -> None:
 def verify(recipe_path: str, overrides: tuple[str, ...], as_json: bool, deep: bool) -> None:
     """Walk every position of RECIPE's plan and print asked against realised shares."""
     recipe = load(recipe_path, overrides)
-    planned = _built(recipe)
+    planned = built(recipe)
     damage = _damage(recipe, planned) if deep else []
     found = corpus_receipt(planned)
     found = {**found, "ok": found["ok"] and not damage, "damage": damage}
@@ -51,7 +55,7 @@ def trace(
 ) -> None:
     """Say which documents a step trained on, or which steps saw a document."""
     recipe = load(recipe_path, overrides)
-    planned, store = _built(recipe), Path(recipe.data.store)
+    planned, store = built(recipe), Path(recipe.data.store)
     if (step is None) == (doc is None):
         raise UserError("give one of --step and --doc", "alloy corpus trace RECIPE --step 100")
     reader = planned.rows()
@@ -129,17 +133,6 @@ def _traced(planned: Planned, piece: TracedPiece) -> dict[str, Any]:
         "start_token": piece.start,
         "tokens": piece.length,
     }
-
-
-def _built(recipe: Recipe) -> Planned:
-    planned = plan_recipe(recipe)
-    if planned.corpus is None:
-        missing = sorted({s.name for s in recipe.data.sources} - set(planned.keys))
-        what = f"not built yet: {', '.join(missing)}"
-        if not missing:
-            what = f"not searched yet for items of {', '.join(recipe.data.decontaminate)}"
-        raise UserError(what, "run `alloy build` first")
-    return planned
 
 
 def _damage(recipe: Recipe, planned: Planned) -> list[str]:

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from configs import Recipe, load_recipe
+from alloy.planning import Planned, plan_recipe
+from configs import Recipe, UserError, load_recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +25,18 @@ def recipe_options(function: F) -> F:
 
 def load(recipe_path: str, overrides: tuple[str, ...]) -> Recipe:
     return load_recipe(recipe_path, overrides)
+
+
+def built(recipe: Recipe) -> Planned:
+    """The plan over the built corpus. Raises UserError where some of it is not built yet."""
+    planned = plan_recipe(recipe)
+    if planned.corpus is None:
+        missing = sorted({s.name for s in recipe.data.sources} - set(planned.keys))
+        what = f"not built yet: {', '.join(missing)}"
+        if not missing:
+            what = f"not searched yet for items of {', '.join(recipe.data.decontaminate)}"
+        raise UserError(what, "run `alloy build` first")
+    return planned
 
 
 def show(line: str) -> None:
