@@ -65,7 +65,7 @@ ITEM = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda"
 
 
 def leaking() -> str:
-    return f"stone river cloud {ITEM} amber window paper"
+    return f"stone river cloud {ITEM} x amber window paper"
 
 
 def test_kept_documents_and_no_others(
