@@ -29,6 +29,12 @@ class Base(Section):
     """Hub revision, for models that publish their stages."""
     architecture: dict[str, Any] | None = None
     """A transformers config (with ``model_type``) to start from random weights instead."""
+    embedding_std: Annotated[float, Field(gt=0)] | None = None
+    """Standard deviation of random embeddings; left out: the architecture's own. An optimizer
+    step changes wide embeddings relatively less."""
+    residual_scale: Annotated[float, Field(gt=0)] | None = None
+    """Factor on the random output projections of attention and MLP, where GPT-2 has
+    1/sqrt(2 x layers); left out: 1."""
     start: Literal["weights", "weights+moments"] = "weights"
     """What is taken over: optimizer moments exist only in the folder of an Alloy run."""
     compare_with: str | None = None

@@ -215,6 +215,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "base.model": (referred, SWEEP, "base.model={tiny}"),
     "base.revision": (referred, {"base": {"model": "a/b"}}, "base.revision=step1"),
     "base.architecture": (trained, {}, f"base.architecture={ARCHITECTURE}"),
+    "base.embedding_std": (trained, {}, "base.embedding_std=0.2"),
+    "base.residual_scale": (trained, {}, "base.residual_scale=0.5"),
     "base.start": (trained, {"base": {"model": "{folder}/start"}}, "base.start=weights+moments"),
     "base.compare_with": (referred, SWEEP, "base.compare_with={tiny}"),
     "base.compare_with_revision": (
