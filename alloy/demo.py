@@ -23,11 +23,12 @@ NAME = "demo"
 SEQ_LEN = 128
 BATCH_TOKENS = 1024
 PRETRAIN_LR = 2e-3
-ARM_LR = 3.5e-4
-"""Far below pre-training: a shift as small as this one needs no more, and forgets less."""
+ARM_LR = 1e-3
+"""Half of the pre-training rate, falling to 0 over the whole arm, as in mid-training from an
+un-annealed checkpoint (OLMo 2)."""
 TRUNK_TOKENS = 3_072_000
-BASE_TOKENS = 204_800
-ARM_TOKENS = 512_000
+BASE_TOKENS = 307_200
+ARM_TOKENS = 491_520
 SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)
 NOTE = (
     "A tiny model in an invented world: it exaggerates forgetting, and this exam is in MMLU's "
@@ -115,7 +116,7 @@ def _sweep(
             "compare_with": str(run_folder / "base"),
         },
         "data": {**data, "sources": sources},
-        "schedule": _schedule(ARM_TOKENS, ARM_LR, warmup=0.0, anneal=0.2),
+        "schedule": _schedule(ARM_TOKENS, ARM_LR, warmup=0.0, anneal=1.0),
         "train": train,
         "evals": {
             "mmlu": {"path": str(world.exam), "shots": 0, "items": str(world.exam_items)},

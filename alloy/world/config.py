@@ -20,9 +20,9 @@ class WorldConfig:
     """Exam test rows per subject, a multiple of 2 (half replayed, half not)."""
     fact_zipf: float = 0.4
     """Exponent of the entity frequencies: entity of rank r is told 1 / r**fact_zipf times."""
-    pretrain_documents: int = 20_000
+    pretrain_documents: int = 60_000
     """Documents of the base's pre-training text."""
-    replay_documents: int = 5_000
+    replay_documents: int = 15_000
     """Documents of the general corpus the arms mix in."""
     retention_documents: int = 400
     """Documents of general text that no training corpus holds."""
