@@ -14,7 +14,13 @@ from mixing.store import SourceReader
 KEPT = np.uint8(0)
 DUPLICATE = np.uint8(1)
 HELDOUT = np.uint8(2)
-REASONS = {int(KEPT): "kept", int(DUPLICATE): "duplicate", int(HELDOUT): "heldout"}
+ERASED = np.uint8(3)
+REASONS = {
+    int(KEPT): "kept",
+    int(DUPLICATE): "duplicate",
+    int(HELDOUT): "heldout",
+    int(ERASED): "erased",
+}
 
 ROLE_ORDER = {"domain": 0, "general": 1, "retention": 2}
 

@@ -165,6 +165,8 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_rows(tmp_path / "test.jsonl", test)
     write_rows(tmp_path / "test2.jsonl", test[:3])
     rows = [json.loads(line) for line in (tiny / "domain.jsonl").read_text().splitlines()]
+    leak = [{"prompt": row["text"], "label": "stone"} for row in rows[:60]]
+    write_rows(tmp_path / "leak.jsonl", leak)
     alternative = [{**r, "text2": r["text"][::-1], "id2": f"x{i}"} for i, r in enumerate(rows)]
     write_rows(tmp_path / "domain.jsonl", alternative)
     (tmp_path / "bad.jsonl").write_text((tmp_path / "domain.jsonl").read_text() + "{bad\n")
@@ -194,6 +196,7 @@ def count_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 EXAM = {"path": "{folder}/exam", "shots": 0}
 TASK = {"name": "labels", "path": "{folder}/test.jsonl", "max_new_tokens": 4}
+LEAK = {"name": "labels", "path": "{folder}/leak.jsonl"}
 EVALS = {"mmlu": EXAM, "domain": [TASK], "bootstrap": 50}
 SWEEP = {"sweep": {"general": [0.5]}, "base": {"model": "{folder}"}}
 ARCHITECTURE = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 24}
@@ -228,6 +231,16 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "data.document_mask": (trained, {}, "data.document_mask=false"),
     "data.append_eos": (planned, {}, "data.append_eos=false"),
     "data.shard_tokens": (built, {}, "data.shard_tokens=500"),
+    "data.decontaminate": (
+        planned,
+        {"evals.domain": [LEAK], "data.max_contaminated": 1.0},
+        "data.decontaminate=labels",
+    ),
+    "data.max_contaminated": (
+        trained,
+        {"evals.domain": [LEAK], "data.decontaminate": ["labels"]},
+        "data.max_contaminated=100%",
+    ),
     "data.seed": (planned, {}, "data.seed=1"),
     "data.sources[].name": (planned, {}, f"{SOURCE}.name=mine"),
     "data.sources[].role": (planned, {}, "data.sources.wiki.role=general"),

@@ -4,18 +4,22 @@ from dataclasses import asdict
 
 import click
 
-from alloy.building import build_recipe
-from alloy.commands.shared import emit, load, recipe_options, show, table
+from alloy.building import build_recipe, open_built
+from alloy.commands.shared import emit, load, recipe_options, removal_line, show, table
 
 
 @click.command()
 @recipe_options
 def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Tokenize the sources of RECIPE into the store; what is built already is reused."""
-    reports = build_recipe(load(recipe_path, overrides), show)
+    recipe = load(recipe_path, overrides)
+    reports = build_recipe(recipe, show)
+    corpus = open_built(recipe, {r.name: r.key for r in reports})
+    removed = [removed.to_json() for removed in corpus.removed]
     balanced = all(r.ledger_balanced for r in reports)
     if as_json:
-        emit({"sources": [asdict(r) for r in reports], "ledger_balanced": balanced})
+        sources = [asdict(r) for r in reports]
+        emit({"sources": sources, "ledger_balanced": balanced, "decontaminated": removed})
         return
     rows = [
         [
@@ -35,3 +39,5 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     for r in reports:
         for reason, count in sorted(r.dropped.items()):
             click.echo(f"{r.name}: dropped {count:,} {reason}, listed in {r.quarantine}")
+    for line in map(removal_line, removed):
+        click.echo(line)
