@@ -28,6 +28,7 @@ pack.py            spans to rows of seq_len
 shares.py          asked shares to slot counts on an exact grid
 caps.py            refusing a plan that reads a source too often, with what would fit
 phases.py          a schedule in whole steps
+length.py          how many steps a run has, by its own tokens or by the domain's
 order.py           slots of a period, and the keyed permutation inside a source
 plan.py            mix and schedule over packed sources, compiled
 planned.py         what a compiled plan says, and the hash chain over its order
