@@ -25,6 +25,7 @@ corpus.py          the built sources of a recipe, opened together
 megatron.py        kept documents to Megatron's .bin and .idx
 best_fit.py        best-fit-decreasing, all pieces of one length at once
 pack.py            spans to rows of seq_len
+packed_store.py    those rows kept in the store, by what they were packed from
 shares.py          asked shares to slot counts on an exact grid
 caps.py            refusing a plan that reads a source too often, with what would fit
 phases.py          a schedule in whole steps

@@ -12,7 +12,8 @@ from configs import Data, Source, UserError
 from mixing.erasures import load_erasures
 from mixing.exclude import ERASED, KEPT, Spans, exclusions, kept_spans
 from mixing.matches import FoundItems, stored_items, union
-from mixing.pack import PackedRows, pack
+from mixing.pack import PackedRows
+from mixing.packed_store import stored_rows
 from mixing.store import SourceReader, open_source
 
 
@@ -82,7 +83,9 @@ def open_corpus(
     for name in (s.name for s in data.sources if s.role != "retention"):
         items = _stored(data, readers[name], eval_hashes or {})
         kept = _kept(readers[name], reasons[name], items)
-        packed[name] = pack(kept, data.seq_len, data.packing)
+        packed[name] = stored_rows(
+            Path(data.store), readers[name].key, kept, data.seq_len, data.packing
+        )
         by_eval = [
             _removed(readers[name], reasons[name], eval_name, (eval_hashes or {})[eval_name], where)
             for eval_name, where in items.items()
