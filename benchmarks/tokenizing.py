@@ -62,8 +62,9 @@ def mapped(corpus: Path, tokenizer: Path, folder: Path, *_: int) -> list[Row]:
     return compared([alloy(folder, tokenizer, size), {**row, "of_it_loading_s": result["load_s"]}])
 
 
-def repeat(corpus: Path, folder: Path, copies: int) -> int:
-    """Two files that hold the corpus ``copies`` times, each with ids of its own; text bytes."""
+def repeat(corpus: Path, folder: Path, copies: int, own_texts: bool = False) -> int:
+    """Two files that hold the corpus ``copies`` times, each with ids of its own, and with texts of
+    its own if asked, so that none is a duplicate. Returns the bytes of all texts as they were."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     with corpus.open("rb") as file:
@@ -78,6 +79,8 @@ def repeat(corpus: Path, folder: Path, copies: int) -> int:
     for number in range(len(lines) * copies):
         line, copy = lines[number % len(lines)], number // len(lines)
         changed = line.replace(b'"id": "', b'"id": "%d-' % copy, 1) if copy else line
+        if own_texts and copy:
+            changed = changed.replace(b'"text": "', b'"text": "%d ' % copy, 1)
         writers[number >= half].write(changed)
     for writer in writers:
         writer.close()
