@@ -18,7 +18,7 @@ from mixing.rows import RowReader
 from mixing.store import release_maps
 from mixing.tally import PhaseTally, share_tolerances, tally_phase
 
-_ROWS_BETWEEN_RELEASES = 256
+_ROWS_BETWEEN_RELEASES = 16
 
 
 def receipt(
