@@ -75,7 +75,9 @@ def _complete(run: Path, planned: Planned) -> bool:
 def _write_plan(run: Path, planned: Planned) -> None:
     write_json(run / "plan.json", planned.plan.to_json())
     window = max(1, planned.plan.rows // RECEIPT_WINDOWS)
-    write_json(run / "receipt.json", receipt(planned.plan, planned.rows(), window))
+    write_json(
+        run / "receipt.json", receipt(planned.plan, planned.rows(), window, ledgers=planned.ledgers)
+    )
 
 
 def _start_folder(base: Base) -> str | None:

@@ -58,8 +58,19 @@ class Source(Section):
     that is never trained on, on which forgetting is judged."""
     path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
     """Files, folders or globs of JSONL (.jsonl, .jsonl.zst, .jsonl.gz)."""
+    format: Literal["text", "prompt_response", "messages", "converse"] = "text"
+    """text: all of it is trained on. The others are conversations of which only the assistant's
+    turns are: two columns, OpenAI's ``messages``, or Bedrock's ``system`` and ``messages``. They
+    are written by the tokenizer's own chat template, or as ``User:``, ``Assistant:`` and
+    end-of-text where it has none, and are never split over rows."""
     text_column: str = "text"
-    """Key of the text in each row."""
+    """Key of the text in each row, for format text."""
+    prompt_column: str = "prompt"
+    """Key of the user's turn, for format prompt_response."""
+    response_column: str = "response"
+    """Key of the assistant's turn, for format prompt_response."""
+    system_column: str | None = None
+    """Key of the system prompt, for format prompt_response; a row may lack it."""
     id_column: str = "id"
     """Key of the document's id; where a row has none, the file name and line are its id."""
     max_epochs: Annotated[float, Field(gt=0)] = 4.0

@@ -4,18 +4,23 @@ from dataclasses import asdict
 
 import click
 
-from alloy.building import build_recipe
-from alloy.commands.shared import emit, load, recipe_options, show, table
+from alloy.building import build_recipe, packing_ledgers
+from alloy.commands.shared import emit, load, packing_lines, recipe_options, show, table
 
 
 @click.command()
 @recipe_options
 def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Tokenize the sources of RECIPE into the store; what is built already is reused."""
-    reports = build_recipe(load(recipe_path, overrides), show)
+    recipe = load(recipe_path, overrides)
+    reports = build_recipe(recipe, show)
+    ledgers = packing_ledgers(recipe, reports).items()
+    packing = {name: ledger.to_json() for name, ledger in ledgers}
     balanced = all(r.ledger_balanced for r in reports)
+    balanced = balanced and all(ledger.balanced for _, ledger in ledgers)
     if as_json:
-        emit({"sources": [asdict(r) for r in reports], "ledger_balanced": balanced})
+        sources = [asdict(r) for r in reports]
+        emit({"sources": sources, "packing": packing, "ledger_balanced": balanced})
         return
     rows = [
         [
@@ -35,3 +40,5 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     for r in reports:
         for reason, count in sorted(r.dropped.items()):
             click.echo(f"{r.name}: dropped {count:,} {reason}, listed in {r.quarantine}")
+    for line in packing_lines(packing):
+        click.echo(line)

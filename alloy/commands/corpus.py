@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from alloy.commands.shared import emit, load, recipe_options, table
+from alloy.commands.shared import emit, load, packing_lines, recipe_options, table
 from alloy.planning import Planned, plan_recipe
 from alloy.training import RECEIPT_WINDOWS
 from configs import CheckFailed, Recipe, UserError
@@ -29,7 +29,7 @@ def verify(recipe_path: str, overrides: tuple[str, ...], as_json: bool, deep: bo
     planned = _built(recipe)
     damage = _damage(recipe, planned) if deep else []
     window = max(1, planned.plan.rows // RECEIPT_WINDOWS)
-    found = receipt(planned.plan, planned.rows(), window)
+    found = receipt(planned.plan, planned.rows(), window, ledgers=planned.ledgers)
     found = {**found, "ok": found["ok"] and not damage, "damage": damage}
     if as_json:
         emit(found)
@@ -129,4 +129,4 @@ def render(found: dict[str, Any]) -> str:
         for source in phase["sources"]
     ]
     header = ["phase / source", "asked", "realised", "rows", "supervised", "epochs", "deviation"]
-    return table(header, rows)
+    return "\n".join([table(header, rows), *packing_lines(found["packing"])])

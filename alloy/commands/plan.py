@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from alloy.commands.shared import emit, load, recipe_options, table
+from alloy.commands.shared import emit, load, packing_lines, recipe_options, table
 from alloy.planning import Planned, plan_recipe
 from configs import Recipe
 from pretrain.schedule import curve
@@ -57,6 +57,7 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
         "tokens": plan.rows * plan.seq_len,
         "asked_tokens": recipe.schedule.tokens,
         "epochs": plan.epochs,
+        "packing": {name: ledger.to_json() for name, ledger in planned.ledgers.items()},
         "phases": phases,
         "learning_rate": curve(plan, recipe.schedule),
     }
@@ -84,6 +85,7 @@ def render(answer: dict[str, Any]) -> str:
             f"{answer['seq_len']:,} = {answer['tokens']:,} tokens "
             f"(asked {answer['asked_tokens']:,}){mark}",
             table([*header, "epochs"], rows),
+            *packing_lines(answer["packing"]),
             f"learning rate by step: {rates}",
             f"plan hash {answer['plan_hash']}",
         ]

@@ -47,3 +47,14 @@ def table(header: list[str], rows: list[list[str]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def packing_lines(packing: dict[str, Any]) -> list[str]:
+    """What the rows of each source leave out."""
+    return [
+        f"{name}: {ledger['documents'][reason]:,} documents ({ledger['tokens'][reason]:,} tokens) "
+        f"not packed: {reason}"
+        for name, ledger in packing.items()
+        for reason in ledger["documents"]
+        if reason != "packed" and ledger["documents"][reason]
+    ]
