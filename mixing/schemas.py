@@ -51,13 +51,14 @@ class Schema:
     def messages(self, row: Mapping[str, Any]) -> tuple[Message, ...] | str:
         """The conversation of a row, or the reason why it has none."""
         if self.format == "prompt_response":
+            missing = self._missing(row)
+            if missing is not None:
+                return missing
             turns = self._prompt_response(row)
         elif self.format == "messages":
             turns = row.get("messages")
         else:
             turns = _converse(row)
-        if isinstance(turns, str):
-            return turns
         if turns is None:
             return "no_messages"
         if not isinstance(turns, list):
@@ -72,25 +73,25 @@ class Schema:
             return "no_supervised_tokens"
         return tuple(found)
 
-    def _prompt_response(self, row: Mapping[str, Any]) -> list[dict[str, Any]] | str:
-        turns: list[dict[str, Any]] = []
-        if self.system_column is not None and row.get(self.system_column) not in (None, ""):
-            turns.append({"role": "system", "content": row[self.system_column]})
-        for role, column, missing in (
-            ("user", self.prompt_column, "no_prompt"),
-            ("assistant", self.response_column, "no_response"),
-        ):
-            if row.get(column) is None:
-                return missing
-            turns.append({"role": role, "content": row[column]})
-        return turns
+    def _missing(self, row: Mapping[str, Any]) -> str | None:
+        if row.get(self.prompt_column) is None:
+            return "no_prompt"
+        return "no_response" if row.get(self.response_column) is None else None
+
+    def _prompt_response(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        turns = [
+            {"role": "user", "content": row[self.prompt_column]},
+            {"role": "assistant", "content": row[self.response_column]},
+        ]
+        system = row.get(self.system_column) if self.system_column is not None else None
+        return turns if system in (None, "") else [{"role": "system", "content": system}, *turns]
 
 
-def _converse(row: Mapping[str, Any]) -> list[Any] | str | None:
+def _converse(row: Mapping[str, Any]) -> Any:
     """Bedrock keeps the system prompt, a list of texts, beside the messages."""
     system, turns = row.get("system"), row.get("messages")
     if system in (None, []) or not isinstance(turns, list):
-        return turns if turns is None or isinstance(turns, list) else "messages_not_a_list"
+        return turns
     return [{"role": "system", "content": system}, *turns]
 
 

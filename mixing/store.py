@@ -63,7 +63,7 @@ def source_key(
         "files": sorted([f.xxh3_128, f.bytes] for f in files),
         "tokenizer": tokenizer.content_hash,
         "bos_id": tokenizer.bos_id,
-        "eos_id": tokenizer.eos_id if append_eos else None,
+        "eos_id": tokenizer.eos_id if append_eos or rows.schema is not None else None,
         "rows": rows.identity(),
         "shard_tokens": shard_tokens,
     }

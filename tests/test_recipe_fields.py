@@ -165,7 +165,10 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_rows(tmp_path / "test.jsonl", test)
     write_rows(tmp_path / "test2.jsonl", test[:3])
     rows = [json.loads(line) for line in (tiny / "domain.jsonl").read_text().splitlines()]
-    alternative = [{**r, "text2": r["text"][::-1], "id2": f"x{i}"} for i, r in enumerate(rows)]
+    alternative = [
+        {**r, "text2": r["text"][::-1], "id2": f"x{i}", "prompt": "amber", "response": r["text"]}
+        for i, r in enumerate(rows)
+    ]
     write_rows(tmp_path / "domain.jsonl", alternative)
     (tmp_path / "bad.jsonl").write_text((tmp_path / "domain.jsonl").read_text() + "{bad\n")
     tokenizer = json.loads((tiny / "tokenizer.json").read_text())
@@ -204,6 +207,7 @@ TWO_GENERAL = [
     {"name": "wiki", "role": "general", "path": "{tiny}/retention.jsonl", "max_epochs": 50},
 ]
 SOURCE = "data.sources.own"
+CHAT = {f"{SOURCE}.format": "prompt_response", "data.seq_len": 512}
 CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     # field: (what is observed, sections beside the tiny recipe's, the change)
     "name": (named_folder, {}, "name=other"),
@@ -230,6 +234,10 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "data.sources[].name": (planned, {}, f"{SOURCE}.name=mine"),
     "data.sources[].role": (planned, {}, "data.sources.wiki.role=general"),
     "data.sources[].path": (planned, {}, f"{SOURCE}.path={{tiny}}/retention.jsonl"),
+    "data.sources[].format": (planned, {}, f"{SOURCE}.format=prompt_response"),
+    "data.sources[].prompt_column": (built, CHAT, f"{SOURCE}.prompt_column=text2"),
+    "data.sources[].response_column": (built, CHAT, f"{SOURCE}.response_column=text2"),
+    "data.sources[].system_column": (built, CHAT, f"{SOURCE}.system_column=text2"),
     "data.sources[].text_column": (planned, {}, f"{SOURCE}.text_column=text2"),
     "data.sources[].id_column": (built, {}, f"{SOURCE}.id_column=id2"),
     "data.sources[].max_epochs": (trained, {}, f"{SOURCE}.max_epochs=0.1"),
