@@ -1,27 +1,27 @@
 """Build what a recipe needs into the store."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from alloy.decontamination import eval_hashes, eval_sets, search
 from alloy.tokenizing import open_tokenizer
 from configs import Recipe
 from mixing.build import SourceReport, build_corpus
-from mixing.corpus import open_corpus
-from mixing.packing_ledger import PackingLedger
+from mixing.corpus import Corpus, open_corpus
 
 
 def build_recipe(recipe: Recipe, show: Callable[[str], None]) -> list[SourceReport]:
-    """Tokenize the sources that are not in the store yet, on all cores."""
+    """Tokenize the sources that are not in the store yet, on all cores, and look for the items
+    of the recipe's evals in them."""
     tokenizer = open_tokenizer(recipe.base, recipe.data)
-    return build_corpus(recipe.data, tokenizer, cores(), show)
+    reports = build_corpus(recipe.data, tokenizer, cores(), show)
+    search(recipe, {report.name: report.key for report in reports}, tokenizer, show)
+    return reports
 
 
-def packing_ledgers(recipe: Recipe, reports: list[SourceReport]) -> dict[str, PackingLedger]:
-    """What becomes of conversations when they are packed; empty where all sources are plain text,
-    of which packing loses nothing."""
-    if all(source.format == "text" for source in recipe.data.sources):
-        return {}
-    return open_corpus(recipe.data, {r.name: r.key for r in reports}).ledgers
+def open_built(recipe: Recipe, keys: Mapping[str, str]) -> Corpus:
+    """What was built, with its exclusions. Raises UserError where they take too much."""
+    return open_corpus(recipe.data, keys, eval_hashes(eval_sets(recipe)))
 
 
 def cores() -> int:

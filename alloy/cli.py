@@ -16,7 +16,7 @@ _VERBS = {
     "demo": "Train and measure the embedded tiny world: the whole path in minutes.",
     "plan": "Say what a recipe will do: rows, epochs, learning rate, steps.",
     "build": "Tokenize the sources of a recipe into the store.",
-    "corpus": "Verify a blended corpus, and trace its documents.",
+    "corpus": "Verify a blended corpus, trace its documents, erase some, export it.",
     "train": "Train one recipe; running it again goes on where it stopped.",
     "eval": "Measure a model on a recipe's exam, domain tasks and held-out text.",
     "sweep": "Train and measure an arm for each general share of a recipe.",

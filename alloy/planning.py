@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from alloy.decontamination import eval_hashes, eval_sets
 from alloy.estimate import estimated_source
 from alloy.tokenizing import open_tokenizer
 from configs import Data, Recipe
 from mixing.build import find_source
-from mixing.corpus import Corpus, open_corpus
+from mixing.corpus import Corpus, is_searched, open_corpus
 from mixing.packing_ledger import PackingLedger
 from mixing.plan import Plan, PlanSource, compile_plan, plan_source
 from mixing.rows import RowReader
@@ -21,6 +22,8 @@ class Planned:
     tokenizer: TokenizerFile
     keys: dict[str, str]
     """Content addresses of the built sources, by name."""
+    eval_hashes: dict[str, str]
+    """Content hashes of the evals that are kept out of the corpus, by name."""
     corpus: Corpus | None
 
     @property
@@ -40,13 +43,15 @@ def plan_recipe(recipe: Recipe) -> Planned:
     tokenizer = open_tokenizer(recipe.base, recipe.data)
     found = {s.name: find_source(s, recipe.data, tokenizer) for s in recipe.data.sources}
     keys = {name: key for name, key in found.items() if key is not None}
-    corpus = open_corpus(recipe.data, keys) if len(keys) == len(found) else None
+    hashes = eval_hashes(eval_sets(recipe))
+    ready = len(keys) == len(found) and is_searched(recipe.data, keys, hashes)
+    corpus = open_corpus(recipe.data, keys, hashes) if ready else None
     if corpus is not None:
         sources = _built_sources(corpus, keys)
     else:
         sources = _estimated_sources(recipe.data, tokenizer)
     plan = compile_plan(sources, recipe.data, recipe.mix, recipe.schedule, estimated=corpus is None)
-    return Planned(plan, tokenizer, keys, corpus)
+    return Planned(plan, tokenizer, keys, hashes, corpus)
 
 
 def _built_sources(corpus: Corpus, keys: dict[str, str]) -> list[PlanSource]:

@@ -21,10 +21,11 @@ def tokenizer_name(base: Base | None, data: Data) -> str:
 
 def open_tokenizer(base: Base | None, data: Data) -> TokenizerFile:
     """The recipe's tokenizer; UserError where it is not the one that the base was trained with."""
-    tokenizer = load_tokenizer(tokenizer_name(base, data))
+    name = tokenizer_name(base, data)
+    tokenizer = load_tokenizer(name)
     if base is not None and base.model is not None:
         folder = local_model(base.model, base.revision, weights=False)
-        _check_base(folder, tokenizer, tokenizer_name(base, data))
+        _check_base(folder, tokenizer, name)
     return tokenizer
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alloy.building import build_recipe
+from alloy.decontamination import by_task
 from alloy.hub import local_model
 from alloy.planning import Planned, plan_recipe
 from alloy.tokenizing import tokenizer_name
@@ -50,7 +51,8 @@ def train_recipe(recipe: Recipe, show: Callable[[str], None]) -> Path:
 def deciding(recipe: Recipe) -> dict[str, Any]:
     """The settings that decide a run's result; the rest may change when it is started again."""
     tree = recipe.model_dump(mode="json", include={"base", "data", "mix", "schedule", "train"})
-    tree["data"].pop("store")
+    for key in ("store", "max_contaminated"):
+        tree["data"].pop(key)
     tree["train"] = {k: v for k, v in tree["train"].items() if k not in _FREE_TRAIN_KEYS}
     return tree
 
@@ -74,10 +76,16 @@ def _complete(run: Path, planned: Planned) -> bool:
 
 def _write_plan(run: Path, planned: Planned) -> None:
     write_json(run / "plan.json", planned.plan.to_json())
+    write_json(run / "receipt.json", corpus_receipt(planned))
+
+
+def corpus_receipt(planned: Planned) -> dict[str, Any]:
+    """The receipt of the plan, with what was taken out of its sources."""
+    assert planned.corpus is not None
     window = max(1, planned.plan.rows // RECEIPT_WINDOWS)
-    write_json(
-        run / "receipt.json", receipt(planned.plan, planned.rows(), window, ledgers=planned.ledgers)
-    )
+    found = receipt(planned.plan, planned.rows(), window, ledgers=planned.corpus.ledgers)
+    removed = [removed.to_json() for removed in planned.corpus.removed]
+    return {**found, "decontaminated": removed, "erased_documents": planned.corpus.erased}
 
 
 def _start_folder(base: Base) -> str | None:
@@ -87,6 +95,7 @@ def _start_folder(base: Base) -> str | None:
 
 
 def _job(recipe: Recipe, base: Base, run: Path, planned: Planned) -> Job:
+    assert planned.corpus is not None
     return Job(
         run=str(run.resolve()),
         base=base.model_copy(update={"model": _start_folder(base)}),
@@ -94,6 +103,7 @@ def _job(recipe: Recipe, base: Base, run: Path, planned: Planned) -> Job:
         schedule=recipe.schedule,
         train=recipe.train,
         keys=planned.keys,
+        eval_hashes=planned.eval_hashes,
         tokenizer=tokenizer_name(base, recipe.data),
         lineage={
             "base": base.model or f"random {json.dumps(base.architecture, sort_keys=True)}",
@@ -103,5 +113,6 @@ def _job(recipe: Recipe, base: Base, run: Path, planned: Planned) -> Job:
             "annealed": recipe.schedule.anneal > 0,
             "final_lr_ratio": recipe.schedule.final_lr_ratio,
             "general_share": recipe.mix.general,
+            "decontaminated": by_task(recipe.evals, planned.corpus.removed),
         },
     )

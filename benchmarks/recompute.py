@@ -37,7 +37,7 @@ def recompute(folder: Path) -> dict[str, float | int | None]:
     domain = rows(sorted(folder.glob("domain_*.jsonl"))[0])
     bpb = rows(folder / "bpb.jsonl")
     gold = [row["gold"] for row in domain]
-    predicted = [row["prediction"] for row in domain]
+    predicted = [row["prediction"].strip() for row in domain]
     labels = sorted(set(gold) | set(predicted))
     return {
         "exam_accuracy": accuracy(exam),

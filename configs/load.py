@@ -23,7 +23,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 def parse_recipe(tree: Any, overrides: Sequence[str] = (), origin: str = "recipe") -> Recipe:
     """Check a recipe that is already a tree of dicts and lists."""
     if not isinstance(tree, dict):
-        raise UserError(f"{origin}: the file is not a mapping", "start from `alloy init`")
+        raise UserError(f"{origin}: the file is not a mapping", "see docs/recipe.md for the keys")
     for override in overrides:
         tree = _with_override(tree, override)
     try:

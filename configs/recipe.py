@@ -29,6 +29,12 @@ class Base(Section):
     """Hub revision, for models that publish their stages."""
     architecture: dict[str, Any] | None = None
     """A transformers config (with ``model_type``) to start from random weights instead."""
+    embedding_std: Annotated[float, Field(gt=0)] | None = None
+    """Standard deviation of random embeddings; left out: the architecture's own. An optimizer
+    step changes wide embeddings relatively less."""
+    residual_scale: Annotated[float, Field(gt=0)] | None = None
+    """Factor on the random output projections of attention and MLP, where GPT-2 has
+    1/sqrt(2 x layers); left out: 1."""
     start: Literal["weights", "weights+moments"] = "weights"
     """What is taken over: optimizer moments exist only in the folder of an Alloy run."""
     compare_with: str | None = None
@@ -103,6 +109,12 @@ class Data(Section):
     """Most tokens in one shard file."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the order of rows."""
+    decontaminate: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    """Evals whose items are left out of training, passage by passage: ``mmlu`` and names of
+    ``evals.domain``."""
+    max_contaminated: Fraction = 0.01
+    """Largest share of a source's tokens that may be left out so; more is refused until a person
+    has looked at the matches."""
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -248,6 +260,11 @@ class Evals(Section):
     bootstrap: PositiveCount = 2000
     """Resamples of an interval."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is measured: ``mmlu`` where it is, and the domain tasks."""
+        return (*(() if self.mmlu is None else ("mmlu",)), *(task.name for task in self.domain))
+
 
 class Budget(Section):
     """The forgetting that is allowed; left out: none is judged."""
@@ -307,4 +324,16 @@ class Recipe(Section):
         strangers = sorted(set(self.mix.weights) - known)
         if strangers:
             raise ValueError(f"mix.weights names '{strangers[0]}', which no trained source is")
+        _require_evals(self.data.decontaminate, self.evals.names)
         return self
+
+
+def _require_evals(asked: tuple[str, ...], names: tuple[str, ...]) -> None:
+    """``data.decontaminate`` names evals of the recipe, each by a name of its own."""
+    strangers = sorted(set(asked) - set(names))
+    if strangers:
+        valid = ", ".join(names) or "none: the recipe has no evals"
+        raise ValueError(f"data.decontaminate names '{strangers[0]}'; valid names: {valid}")
+    unclear = sorted(name for name in set(asked) if asked.count(name) + names.count(name) > 2)
+    if unclear:
+        raise ValueError(f"data.decontaminate: '{unclear[0]}' is named twice")

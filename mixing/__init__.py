@@ -17,12 +17,17 @@ encode.py          one block of lines to ids, hashes and ids of documents; the p
 ingest.py          the files of a source through the processes into a writer, in order
 ledger.py          what came in, what was stored, what was dropped and why
 shards.py          the files of a built source, hashed and synced while they are written
+erasures.py        the list of erased documents, as hashes
+wipe.py            erased documents out of the files of a built source
+erase.py           documents by id out of all of a store
 publish.py         building under a lock, and the one rename that makes a source visible
 store.py           content-addressed folders: keys, opening, checking
 build.py           one source or all of a recipe, from files to the store
 exclude.py         duplicates and held-out documents, as spans that may be trained on
 decontaminate.py   where eval items stand in a source, as spans to leave out
+matches.py         those places kept in the store, by source and eval set
 corpus.py          the built sources of a recipe, opened together
+megatron.py        kept documents to Megatron's .bin and .idx
 best_fit.py        best-fit-decreasing, all pieces of one length at once
 pack.py            spans to rows of seq_len
 packing_ledger.py  what became of the stored documents when they were packed

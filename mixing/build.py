@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 
 from configs import CheckFailed, Data, Source, UserError
 from mixing.conversations import refuse_unlike
 from mixing.documents import RowOptions
 from mixing.encode import Workers
+from mixing.erase import finish_source
+from mixing.erasures import load_erasures
 from mixing.ingest import Tally, TokenEnds, ingest, sample_texts
 from mixing.inputs import FoundFiles, InputFile, find_files, fingerprint
 from mixing.ledger import Ledger
 from mixing.publish import building, publish
-from mixing.shards import FORMAT_VERSION, QUARANTINE, ShardWriter, write_manifest
+from mixing.shards import FORMAT_VERSION, NO_ID_HASH, QUARANTINE, ShardWriter, write_manifest
 from mixing.store import SourceReader, open_source, source_key
 from mixing.tokenizer_file import TokenizerFile
 
 Progress = Callable[[str], None]
-NO_ID_HASH = np.uint64(xxhash.xxh3_64_intdigest(b""))
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,10 @@ def _build(
             f"source '{source.name}': no space left in {job.store}",
             "free some or set data.store to another disk",
         ) from None
-    _refuse_bad(job, _ledger(reader), reader.manifest["cut_files"], reader.folder / QUARANTINE)
+    if erasures := load_erasures(job.store):  # what was killed, or came in meanwhile
+        finish_source(job.store, job.key, erasures, progress)
+        reader = open_source(job.store, job.key, job.source.name)
+    _refuse_bad(job, _ledger(reader), reader.manifest["cut_files"], reader.path(QUARANTINE))
     return _report(job, reader, reused, time.monotonic() - started)
 
 
@@ -166,7 +169,8 @@ def _write_source(job: _Job, folder: Path, pool: Workers, progress: Progress) ->
     progress(f"{name}: tokenizing with {library} {version} ({reason})")
     writer = _writer(job, folder)
     try:
-        tally = ingest(name, job.files, rows, library, job.ends, pool, writer, progress)
+        erasures = load_erasures(job.store)
+        tally = ingest(name, job.files, rows, library, job.ends, pool, writer, erasures, progress)
         files = writer.finish()
     except BaseException:
         writer.abandon()
@@ -196,6 +200,7 @@ def _manifest(
     notes = {
         **tally.notes,
         "duplicate_ids": _duplicate_ids(folder),
+        "erased_documents": len(tally.erased),
         "paths_named_twice": job.found.named_twice,
         "other_files_in_folders": job.found.other_files_in_folders,
     }
@@ -219,6 +224,7 @@ def _manifest(
         "notes": {note: count for note, count in sorted(notes.items()) if count},
         "tokens": writer.tokens,
         "text_bytes": writer.text_bytes,
+        "erased": tally.erased,
         "shards": writer.shards,
         "files": files,
     }
@@ -279,7 +285,7 @@ def _report(job: _Job, reader: SourceReader, reused: bool, seconds: float) -> So
         tokens=manifest["tokens"],
         shards=len(manifest["shards"]),
         reused=reused,
-        quarantine=str(reader.folder / QUARANTINE) if ledger.dropped else None,
+        quarantine=str(reader.path(QUARANTINE)) if ledger.dropped else None,
         tokenizer_library=manifest["tokenizer"]["library"],
         seconds=seconds,
         text_bytes=manifest["text_bytes"],

@@ -29,8 +29,6 @@ WORDS_AT_ONCE = 200_000
 BETWEEN_DOCUMENTS = "\n"  # no word, so no n-gram reaches over it
 COMMON_SHARE = 1e-3
 COMMON_FLOOR = 20
-ACKNOWLEDGE_SHARE = 0.01
-"""A larger share of a source's tokens is removed only where a person has agreed to it."""
 
 
 @dataclass(frozen=True)

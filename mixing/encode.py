@@ -115,7 +115,7 @@ def encode_block(
             [xxhash.xxh3_64_intdigest((row.id or "").encode()) for row in rows], np.uint64
         ),
         lines=np.array([number for number, _ in numbered], np.int64),
-        id_frames=_id_frames([row.id for row in rows]),
+        id_frames=id_frames([row.id for row in rows]),
         bad=tuple(bad),
         blank_lines=blank_lines,
         notes=dict(notes),
@@ -177,7 +177,8 @@ def _with_ends(
     return tokens, lengths
 
 
-def _id_frames(ids: Sequence[str | None]) -> tuple[tuple[int, bytes], ...]:
+def id_frames(ids: Sequence[str | None]) -> tuple[tuple[int, bytes], ...]:
+    """``(documents, zstd frame)`` of ids as JSON lists."""
     packer = zstandard.ZstdCompressor(level=3)
     parts = [ids[i : i + IDS_PER_FRAME] for i in range(0, len(ids), IDS_PER_FRAME)]
     return tuple((len(part), packer.compress(json.dumps(part).encode())) for part in parts)

@@ -14,11 +14,13 @@ from mixing.store import SourceReader
 KEPT = np.uint8(0)
 DUPLICATE = np.uint8(1)
 HELDOUT = np.uint8(2)
-TOO_LONG = np.uint8(3)
+ERASED = np.uint8(3)
+TOO_LONG = np.uint8(4)
 REASONS = {
     int(KEPT): "kept",
     int(DUPLICATE): "duplicate",
     int(HELDOUT): "heldout",
+    int(ERASED): "erased",
     int(TOO_LONG): "too_long",
 }
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from configs import UserError
 from mixing.documents import Block, HashingReader, RowOptions, read_blocks
-from mixing.encode import BlockTask, Workers, parse_block
+from mixing.encode import BlockTask, EncodedBlock, Workers, parse_block
+from mixing.erasures import Erasures
 from mixing.inputs import InputFile
 from mixing.ledger import BadRow, Ledger
 from mixing.shards import ShardWriter
 from mixing.tokenizer import Library
+from mixing.wipe import wiped_block
 
 BLOCK_BYTES = 4 << 20  # of lines, for one process at a time
 SAMPLE_FILES = 8
@@ -40,6 +42,7 @@ class Tally:
         self.dropped: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
         self.documents_by_file: Counter[int] = Counter()
+        self.erased: list[int] = []
 
     def ledger(self, documents_written: int) -> Ledger:
         documents_in = self.lines - self.blank_lines
@@ -73,25 +76,39 @@ def ingest(
     ends: TokenEnds,
     pool: Workers,
     writer: ShardWriter,
+    erasures: Erasures,
     progress: Callable[[str], None],
 ) -> Tally:
     """Write all documents of the files, quarantine the rest. What the writer gets does not
-    depend on the number of processes. Raises UserError where a file is not what was hashed."""
+    depend on the number of processes. An erased document is written as its length only. Raises
+    UserError where a file is not what was hashed."""
     tally = Tally()
     meter = Meter(name, progress)
     for index, result in pool.encode_in_order(_tasks(files, rows, library, ends, tally, meter)):
         bad = [result] if isinstance(result, BadRow) else result.bad
         for row in bad:
             tally.dropped[row.reason] += 1
+            if erasures.has_place(files[index].xxh3_128, row.line):
+                row = BadRow(row.line, row.reason, "")
             writer.add_bad(row, name, str(files[index].path))
         if isinstance(result, BadRow):
             continue
         tally.blank_lines += result.blank_lines
         tally.notes.update(result.notes)
         tally.documents_by_file[index] += result.lengths.size
-        writer.add(result)
+        writer.add(_without_erased(result, files[index], erasures, writer.documents, tally))
         meter.show(writer.documents, writer.tokens, writer.text_bytes)
     return tally
+
+
+def _without_erased(
+    block: EncodedBlock, file: InputFile, erasures: Erasures, first: int, tally: Tally
+) -> EncodedBlock:
+    if not erasures:
+        return block
+    erased = erasures.among(file.xxh3_128, block.lines, block.content_hashes, block.text_bytes)
+    tally.erased += (first + erased).tolist()
+    return wiped_block(block, erased)
 
 
 def _tasks(

@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from mixing.exclude import KEPT, REASONS
+from mixing.exclude import KEPT, REASONS, Spans
 from mixing.pack import PackedRows
 
 
 @dataclass(frozen=True)
 class PackingLedger:
-    """``documents`` and ``tokens`` by what became of them: packed, duplicate, heldout, too_long
-    (a conversation longer than a row). ``balanced``: the tokens that the rows hold, counted over
-    the rows, are those of the documents that are packed, and rows x seq_len is theirs and the
-    ``padding``.
+    """``documents`` and ``tokens`` by what became of them: packed, duplicate, heldout, erased,
+    too_long (a conversation longer than a row), contaminated (passages of evals, and documents of
+    which nothing else was left). ``balanced``: the tokens that the rows hold, counted over the
+    rows, are those of the spans that may be trained on, and all there are have a place here.
     """
 
     documents: dict[str, int]
@@ -26,22 +26,24 @@ class PackingLedger:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    def excluded(self) -> str:
-        """``heldout 2, too_long 1``: documents that are not packed; empty where all are."""
-        counts = {k: v for k, v in self.documents.items() if k != "packed" and v}
-        return ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
 
-
-def packing_ledger(lengths: np.ndarray, reasons: np.ndarray, packed: PackedRows) -> PackingLedger:
-    """``lengths`` int64 and ``reasons`` uint8, each (documents,), of everything that is stored."""
-    names = [("packed" if code == int(KEPT) else name) for code, name in REASONS.items()]
-    documents = np.bincount(reasons, minlength=len(names)).tolist()
-    tokens = [int(lengths[reasons == code].sum()) for code in REASONS]
-    in_rows = int(packed.length.sum())
+def packing_ledger(
+    lengths: np.ndarray, reasons: np.ndarray, kept: Spans, packed: PackedRows
+) -> PackingLedger:
+    """``lengths`` int64 and ``reasons`` uint8, each (documents,), of everything that is stored;
+    ``kept`` what of it may be trained on."""
+    documents = {name: int((reasons == code).sum()) for code, name in REASONS.items()}
+    tokens = {name: int(lengths[reasons == code].sum()) for code, name in REASONS.items()}
+    whole_documents, whole_tokens = documents.pop(REASONS[int(KEPT)]), tokens.pop("kept")
+    documents["packed"] = np.unique(kept.document).size
+    tokens["packed"] = int(kept.length.sum())
+    documents["contaminated"] = whole_documents - documents["packed"]
+    tokens["contaminated"] = whole_tokens - tokens["packed"]
+    everything = sum(documents.values()) == lengths.size and min(tokens.values()) >= 0
     return PackingLedger(
-        documents=dict(zip(names, documents, strict=True)),
-        tokens=dict(zip(names, tokens, strict=True)),
+        documents=documents,
+        tokens=tokens,
         rows=packed.rows,
-        padding=packed.rows * packed.seq_len - in_rows,
-        balanced=in_rows == tokens[int(KEPT)] and sum(tokens) == int(lengths.sum()),
+        padding=packed.padding,
+        balanced=everything and packed.tokens == tokens["packed"],
     )

@@ -158,7 +158,9 @@ class Plan:
 def plan_source(
     name: str, role: str, max_epochs: float, key: str, packed: PackedRows
 ) -> PlanSource:
-    """A source of a plan from its packed rows."""
+    """A source of a plan from its packed rows. Sizes are those before erasures: slots, and with
+    them the order of a running job, must not depend on them."""
+    packed = replace(packed, erased=None)
     return PlanSource(
         name=name,
         role=role,

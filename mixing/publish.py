@@ -17,8 +17,8 @@ def building(store: Path, key: str, progress: Callable[[str], None]) -> Iterator
     Another build of the same key is waited for. What killed builds of any key left is removed.
     """
     (store / ".locks").mkdir(parents=True, exist_ok=True)
-    with _lock(store, key, progress):
-        _remove_leftovers(store, key)
+    with locked(store, key, progress):
+        remove_leftovers(store, key)
         folder = store / f".building-{key}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -29,7 +29,8 @@ def building(store: Path, key: str, progress: Callable[[str], None]) -> Iterator
 
 
 @contextmanager
-def _lock(store: Path, key: str, progress: Callable[[str], None]) -> Iterator[None]:
+def locked(store: Path, key: str, progress: Callable[[str], None]) -> Iterator[None]:
+    """A lock on the key, waited for."""
     # Lock files stay: removing one that another process is about to lock would let two in.
     with open(store / ".locks" / key, "w", encoding="utf-8") as file:
         try:
@@ -40,7 +41,8 @@ def _lock(store: Path, key: str, progress: Callable[[str], None]) -> Iterator[No
         yield
 
 
-def _remove_leftovers(store: Path, own_key: str) -> None:
+def remove_leftovers(store: Path, own_key: str | None = None) -> None:
+    """Remove what killed builds left, but for one that the caller holds the lock of."""
     for folder in store.glob(".building-*"):
         key = folder.name.removeprefix(".building-")
         if key == own_key:

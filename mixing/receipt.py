@@ -5,12 +5,15 @@
 Only rows that a position really leads to are counted; nothing is copied over from the plan.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mixing.caps import row_cap
+from mixing.pack import PackedRows
 from mixing.packing_ledger import PackingLedger
 from mixing.planned import Plan, PlanPhase
 from mixing.rows import RowReader
@@ -74,7 +77,9 @@ def _phase_account(
     supervised = reader.plan.unit == "supervised_tokens"
     per_row = [p.supervised_per_row if supervised else p.tokens_per_row for p in packed]
     tolerances = share_tolerances(per_row, tally.rows, phase.weight_error)
-    shares = tally.units() / max(1, int(tally.units().sum()))
+    total = max(1, int(tally.units().sum()))
+    tolerances += _erased_units(packed, per_row, tally.rows, supervised) / total
+    shares = tally.units() / total
     return {
         "name": phase.name,
         "first_row": phase.first_row,
@@ -100,6 +105,19 @@ def _phase_account(
         ],
         "windows": _windows(phase, tally, window_rows),
     }
+
+
+def _erased_units(
+    packed: list[PackedRows], per_row: list[np.ndarray], rows: np.ndarray, supervised: bool
+) -> float:
+    """About how much of what a phase was to hold is erased: shares may be off by so much."""
+    total = 0.0
+    for source, units, count in zip(packed, per_row, rows.tolist(), strict=True):
+        if source.erased is not None:
+            whole = replace(source, erased=None)
+            before = whole.supervised_tokens if supervised else whole.tokens
+            total += (before - int(units.sum())) * math.ceil(count / source.rows)
+    return total
 
 
 def _windows(phase: PlanPhase, tally: PhaseTally, window_rows: int) -> list[dict[str, Any]]:

@@ -16,6 +16,8 @@ A folder holds
     ids.zst, ids.index       zstd frames of JSON lists of ids; int64 (first document, byte) pairs
     quarantine.jsonl         rows that could not be used
     manifest.json            all counts, sizes and hashes; written last
+
+Files that an erasure wrote anew end in .e1, .e2 ...; the manifest says which are of the source.
 """
 
 import contextlib
@@ -33,6 +35,7 @@ from mixing.ledger import BadRow
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 QUARANTINE = "quarantine.jsonl"
+NO_ID_HASH = np.uint64(xxhash.xxh3_64_intdigest(b""))
 COLUMN_DTYPES = {
     "documents.offsets": "<i8",
     "documents.text_bytes": "<i8",

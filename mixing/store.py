@@ -4,6 +4,8 @@
 <store>/.building-<key>/     one under way, or what a killed build left
 <store>/.locks/<key>         held while a build of this key runs
 <store>/.inputs/             remembered hashes of input files
+<store>/.decontaminated/     where eval items stand in built sources
+<store>/.erased.json         hashes of erased documents, kept away from every later build
 <store>/.refused/            quarantine files of builds that max_bad refused
 """
 
@@ -87,6 +89,7 @@ class SourceReader:
         self.token_dtype = np.dtype(manifest["token_dtype"])
         self.documents: int = manifest["documents_written"]
         self.total_tokens: int = manifest["tokens"]
+        self._renamed: dict[str, str] = manifest.get("renamed", {})
         self._shard_paths = [str(folder / shard["file"]) for shard in manifest["shards"]]
         self._shard_starts = [shard["first_document"] for shard in manifest["shards"]]
         self._file_starts = [file["first_document"] for file in manifest["inputs"]]
@@ -120,7 +123,23 @@ class SourceReader:
             raise IndexError(f"document {document} of {self.documents}: {start}+{length} of {size}")
         begin = first - int(self.offsets[shard["first_document"]]) + start
         path = self._shard_paths[index]
-        return _mapped_shard(path, self.token_dtype.str, shard["tokens"])[begin : begin + length]
+        try:
+            ids = _mapped_shard(path, self.token_dtype.str, shard["tokens"])
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: it is gone since this source was opened, as after an erasure",
+                "start again: what was running goes on where it stopped",
+            ) from None
+        return ids[begin : begin + length]
+
+    @cached_property
+    def lines(self) -> np.ndarray:
+        """int64 (documents,): line of each in its file, from 1."""
+        return self._column("documents.line")
+
+    def path(self, name: str) -> Path:
+        """Where a file of the source is; one that an erasure wrote anew has another name."""
+        return self.folder / self._renamed.get(name, name)
 
     @property
     def masked(self) -> bool:
@@ -150,11 +169,11 @@ class SourceReader:
         if not 0 <= document < self.documents:
             raise IndexError(f"document {document} of {self.documents}")
         file = self.manifest["inputs"][bisect.bisect_right(self._file_starts, document) - 1]
-        line = int(self._column("documents.line")[document])
+        line = int(self.lines[document])
         frames = self._id_frames
         frame = int(np.searchsorted(frames[:, 0], document, side="right")) - 1
         end = int(frames[frame + 1, 1]) if frame + 1 < len(frames) else None
-        ids = _frame_ids(str(self.folder / "ids.zst"), int(frames[frame, 1]), end)
+        ids = _frame_ids(str(self.path("ids.zst")), int(frames[frame, 1]), end)
         own_id = ids[document - int(frames[frame, 0])]
         return Provenance(own_id or f"{file['name']}:{line}", file["path"], line)
 
@@ -175,7 +194,7 @@ class SourceReader:
             if file["name"] != name:
                 continue
             first = file["first_document"]
-            lines = self._column("documents.line")[first : first + file["documents"]]
+            lines = self.lines[first : first + file["documents"]]
             at = int(np.searchsorted(lines, int(digits)))
             if at < len(lines) and int(lines[at]) == int(digits):
                 found += [first + at] if self.provenance(first + at).id == document_id else []
@@ -194,7 +213,7 @@ class SourceReader:
         return self._column("ids.index").reshape(-1, 2)
 
     def _column(self, name: str) -> np.ndarray:
-        return np.memmap(self.folder / name, dtype=(COLUMN_DTYPES | MASK_DTYPES)[name], mode="r")
+        return np.memmap(self.path(name), dtype=(COLUMN_DTYPES | MASK_DTYPES)[name], mode="r")
 
 
 @lru_cache(maxsize=OPEN_SHARDS)

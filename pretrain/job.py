@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,9 +31,11 @@ class Job(BaseModel):
     train: Train
     keys: dict[str, str]
     """Content addresses of the built sources, by source name."""
+    eval_hashes: dict[str, str]
+    """Content hashes of the evals whose items are kept out of the corpus, by name."""
     tokenizer: str
     """Where the tokenizer is loaded from."""
-    lineage: dict[str, str | float | bool | None]
+    lineage: dict[str, Any]
     """What is known of the start beforehand; stored in every checkpoint."""
 
     @property

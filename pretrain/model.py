@@ -11,6 +11,12 @@ from checkpoints.folder import Checkpoint, is_alloy, newest
 from checkpoints.tensors import WEIGHTS, read
 from configs import Base, UserError
 
+_RESIDUAL_OUTPUTS = (
+    *("o_proj.weight", "down_proj.weight"),  # Llama and its kin
+    *("attention.dense.weight", "dense_4h_to_h.weight"),  # GPT-NeoX
+    "c_proj.weight",  # GPT-2
+)
+
 
 @dataclass(frozen=True)
 class Start:
@@ -25,6 +31,7 @@ def load_start(base: Base, vocab_size: int, eos_id: int, seed: int) -> Start:
     """Load what ``base`` says; weights are fp32 whatever they are stored as."""
     if base.architecture is not None:
         model = _random(base.architecture, vocab_size, eos_id, seed)
+        _rescale(model, base.embedding_std, base.residual_scale)
         return Start(model, None, f"random weights, seed {seed}")
     assert base.model is not None
     if is_alloy(Path(base.model)):
@@ -66,7 +73,8 @@ def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
 def _random(
     architecture: dict[str, Any], vocab_size: int, eos_id: int, seed: int
 ) -> PreTrainedModel:
-    keys: dict[str, Any] = {"vocab_size": vocab_size, "eos_token_id": eos_id, "bos_token_id": None} | architecture
+    implied = {"vocab_size": vocab_size, "eos_token_id": eos_id, "bos_token_id": None}
+    keys: dict[str, Any] = implied | architecture
     try:
         config = AutoConfig.for_model(**keys)
     except (ValueError, TypeError) as error:
@@ -76,6 +84,20 @@ def _random(
         config, attn_implementation="sdpa", dtype=torch.float32
     )
     return _check(model, vocab_size, "base.architecture")
+
+
+def _rescale(
+    model: PreTrainedModel, embedding_std: float | None, residual_scale: float | None
+) -> None:
+    """Change the spread of random weights, drawn already: the draws stay those of the seed."""
+    with torch.no_grad():
+        if embedding_std is not None:
+            weight = model.get_input_embeddings().weight
+            assert isinstance(weight, torch.Tensor)
+            weight.mul_(embedding_std / weight.std())
+        for name, parameter in model.named_parameters():
+            if residual_scale is not None and name.endswith(_RESIDUAL_OUTPUTS):
+                parameter.mul_(residual_scale)
 
 
 def _from_run(base: Base, checkpoint: Checkpoint, vocab_size: int) -> Start:

@@ -166,7 +166,7 @@ def _progress(resumed: folder.Checkpoint | None) -> Progress:
 
 
 def _row_reader(job: Job, plan: Plan, tokenizer: TokenizerFile) -> RowReader:
-    corpus = open_corpus(job.data, job.keys)
+    corpus = open_corpus(job.data, job.keys, job.eval_hashes)
     return RowReader(plan, corpus.readers, corpus.packed, pad_id=tokenizer.eos_id)
 
 

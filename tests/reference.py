@@ -23,7 +23,7 @@ def reference_losses(run: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
     job = read_job(run / "job.json")
     plan = Plan.from_json(json.loads((run / "plan.json").read_text()))
     tokenizer = load_tokenizer(job.tokenizer)
-    corpus = open_corpus(job.data, job.keys)
+    corpus = open_corpus(job.data, job.keys, job.eval_hashes)
     reader = RowReader(plan, corpus.readers, corpus.packed, pad_id=tokenizer.eos_id)
     assert job.base.architecture is not None
     config = AutoConfig.for_model(

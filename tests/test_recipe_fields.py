@@ -165,6 +165,8 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_rows(tmp_path / "test.jsonl", test)
     write_rows(tmp_path / "test2.jsonl", test[:3])
     rows = [json.loads(line) for line in (tiny / "domain.jsonl").read_text().splitlines()]
+    leak = [{"prompt": row["text"], "label": "stone"} for row in rows[:60]]
+    write_rows(tmp_path / "leak.jsonl", leak)
     alternative = [
         {**r, "text2": r["text"][::-1], "id2": f"x{i}", "prompt": "amber", "response": r["text"]}
         for i, r in enumerate(rows)
@@ -197,6 +199,7 @@ def count_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 EXAM = {"path": "{folder}/exam", "shots": 0}
 TASK = {"name": "labels", "path": "{folder}/test.jsonl", "max_new_tokens": 4}
+LEAK = {"name": "labels", "path": "{folder}/leak.jsonl"}
 EVALS = {"mmlu": EXAM, "domain": [TASK], "bootstrap": 50}
 SWEEP = {"sweep": {"general": [0.5]}, "base": {"model": "{folder}"}}
 ARCHITECTURE = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 24}
@@ -207,7 +210,11 @@ TWO_GENERAL = [
     {"name": "wiki", "role": "general", "path": "{tiny}/retention.jsonl", "max_epochs": 50},
 ]
 SOURCE = "data.sources.own"
-CHAT = {f"{SOURCE}.format": "prompt_response", "data.seq_len": 512}
+CHAT = {
+    f"{SOURCE}.format": "prompt_response",
+    "schedule.batch_tokens": 1024,
+    "data.seq_len": 512,
+}
 CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     # field: (what is observed, sections beside the tiny recipe's, the change)
     "name": (named_folder, {}, "name=other"),
@@ -216,6 +223,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "base.model": (referred, SWEEP, "base.model={tiny}"),
     "base.revision": (referred, {"base": {"model": "a/b"}}, "base.revision=step1"),
     "base.architecture": (trained, {}, f"base.architecture={ARCHITECTURE}"),
+    "base.embedding_std": (trained, {}, "base.embedding_std=0.2"),
+    "base.residual_scale": (trained, {}, "base.residual_scale=0.5"),
     "base.start": (trained, {"base": {"model": "{folder}/start"}}, "base.start=weights+moments"),
     "base.compare_with": (referred, SWEEP, "base.compare_with={tiny}"),
     "base.compare_with_revision": (
@@ -230,6 +239,16 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "data.document_mask": (trained, {}, "data.document_mask=false"),
     "data.append_eos": (planned, {}, "data.append_eos=false"),
     "data.shard_tokens": (built, {}, "data.shard_tokens=500"),
+    "data.decontaminate": (
+        planned,
+        {"evals.domain": [LEAK], "data.max_contaminated": 1.0},
+        "data.decontaminate=labels",
+    ),
+    "data.max_contaminated": (
+        trained,
+        {"evals.domain": [LEAK], "data.decontaminate": ["labels"]},
+        "data.max_contaminated=100%",
+    ),
     "data.seed": (planned, {}, "data.seed=1"),
     "data.sources[].name": (planned, {}, f"{SOURCE}.name=mine"),
     "data.sources[].role": (planned, {}, "data.sources.wiki.role=general"),

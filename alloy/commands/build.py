@@ -4,8 +4,16 @@ from dataclasses import asdict
 
 import click
 
-from alloy.building import build_recipe, packing_ledgers
-from alloy.commands.shared import emit, load, packing_lines, recipe_options, show, table
+from alloy.building import build_recipe, open_built
+from alloy.commands.shared import (
+    emit,
+    load,
+    packing_lines,
+    recipe_options,
+    removal_line,
+    show,
+    table,
+)
 
 
 @click.command()
@@ -14,13 +22,15 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     """Tokenize the sources of RECIPE into the store; what is built already is reused."""
     recipe = load(recipe_path, overrides)
     reports = build_recipe(recipe, show)
-    ledgers = packing_ledgers(recipe, reports).items()
-    packing = {name: ledger.to_json() for name, ledger in ledgers}
+    corpus = open_built(recipe, {r.name: r.key for r in reports})
+    removed = [removed.to_json() for removed in corpus.removed]
+    packing = {name: ledger.to_json() for name, ledger in corpus.ledgers.items()}
     balanced = all(r.ledger_balanced for r in reports)
-    balanced = balanced and all(ledger.balanced for _, ledger in ledgers)
+    balanced = balanced and all(ledger.balanced for ledger in corpus.ledgers.values())
     if as_json:
         sources = [asdict(r) for r in reports]
-        emit({"sources": sources, "packing": packing, "ledger_balanced": balanced})
+        found = {"sources": sources, "packing": packing, "decontaminated": removed}
+        emit({**found, "ledger_balanced": balanced})
         return
     rows = [
         [
@@ -40,5 +50,5 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     for r in reports:
         for reason, count in sorted(r.dropped.items()):
             click.echo(f"{r.name}: dropped {count:,} {reason}, listed in {r.quarantine}")
-    for line in packing_lines(packing):
+    for line in [*packing_lines(packing), *map(removal_line, removed)]:
         click.echo(line)

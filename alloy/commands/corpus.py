@@ -1,23 +1,39 @@
-"""alloy corpus: read a built corpus back and compare it with what was asked."""
+"""alloy corpus: read a built corpus back, trace its documents, erase some of them."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from alloy.commands.shared import emit, load, packing_lines, recipe_options, table
-from alloy.planning import Planned, plan_recipe
-from alloy.training import RECEIPT_WINDOWS
+from alloy.commands.corpus_export import export
+from alloy.commands.shared import (
+    built,
+    emit,
+    load,
+    packing_lines,
+    recipe_options,
+    removal_line,
+    show,
+    table,
+)
+from alloy.erasing import erase_documents
+from alloy.planning import Planned
+from alloy.training import corpus_receipt
 from configs import CheckFailed, Recipe, UserError
-from mixing.receipt import receipt
+from mixing.erasures import load_erasures
 from mixing.rows import RowReader
 from mixing.store import verify_source
 from mixing.trace import TracedPiece, pieces_of_document, pieces_of_step
+from mixing.wipe import unfinished
 
 
 @click.group()
 def command() -> None:
-    """Verify a blended corpus, and trace its documents."""
+    """Verify a blended corpus, trace its documents, erase some, export it."""
+
+
+command.add_command(export)
 
 
 @command.command()
@@ -26,10 +42,9 @@ def command() -> None:
 def verify(recipe_path: str, overrides: tuple[str, ...], as_json: bool, deep: bool) -> None:
     """Walk every position of RECIPE's plan and print asked against realised shares."""
     recipe = load(recipe_path, overrides)
-    planned = _built(recipe)
+    planned = built(recipe)
     damage = _damage(recipe, planned) if deep else []
-    window = max(1, planned.plan.rows // RECEIPT_WINDOWS)
-    found = receipt(planned.plan, planned.rows(), window, ledgers=planned.ledgers)
+    found = corpus_receipt(planned)
     found = {**found, "ok": found["ok"] and not damage, "damage": damage}
     if as_json:
         emit(found)
@@ -48,11 +63,15 @@ def trace(
     recipe_path: str, overrides: tuple[str, ...], as_json: bool, step: int | None, doc: str | None
 ) -> None:
     """Say which documents a step trained on, or which steps saw a document."""
-    planned = _built(load(recipe_path, overrides))
+    recipe = load(recipe_path, overrides)
+    planned, store = built(recipe), Path(recipe.data.store)
     if (step is None) == (doc is None):
         raise UserError("give one of --step and --doc", "alloy corpus trace RECIPE --step 100")
     reader = planned.rows()
-    pieces = _of_step(reader, step) if step is not None else _of_document(planned, reader, str(doc))
+    if step is not None:
+        pieces = _of_step(reader, step)
+    else:
+        pieces = _of_document(planned, reader, str(doc), store)
     found = [_traced(planned, piece) for piece in pieces]
     if as_json:
         emit(found)
@@ -61,19 +80,43 @@ def trace(
             click.echo("  ".join(f"{key}={value}" for key, value in line.items()))
 
 
+@command.command()
+@click.option("--doc", "ids", multiple=True, required=True, help="Id of a document; repeatable.")
+@recipe_options
+def erase(
+    recipe_path: str, overrides: tuple[str, ...], as_json: bool, ids: tuple[str, ...]
+) -> None:
+    """Erase documents of RECIPE's sources, and every copy of their text, from the store.
+
+    A run that is under way keeps its order and reads them as padding from its next start on.
+    Input files and run folders are left as they are.
+    """
+    wiped = erase_documents(load(recipe_path, overrides), ids, show)
+    if as_json:
+        emit({"erased": [asdict(part) for part in wiped]})
+        return
+    for part in wiped:
+        click.echo(f"{part.source}: {part.documents:,} documents wiped from {part.key}")
+    click.echo("nothing left to wipe" if not wiped else "erased; remove them from your files too")
+
+
 def _of_step(reader: RowReader, step: int) -> list[TracedPiece]:
     if not 1 <= step <= reader.plan.steps:
         raise UserError(f"step {step} is outside the run", f"steps are 1 to {reader.plan.steps}")
     return pieces_of_step(reader, step - 1)
 
 
-def _of_document(planned: Planned, reader: RowReader, document_id: str) -> list[TracedPiece]:
+def _of_document(
+    planned: Planned, reader: RowReader, document_id: str, store: Path
+) -> list[TracedPiece]:
     assert planned.corpus is not None
     places = [
         (name, document)
         for name, source in planned.corpus.readers.items()
         for document in source.find_id(document_id)
     ]
+    if not places and load_erasures(store).has_id(document_id):
+        raise UserError(f"the document '{document_id}' was erased", "no step reads it any more")
     if not places:
         raise UserError(f"no document has the id '{document_id}'", "ids are in the input's rows")
     trained = {source.name for source in planned.plan.sources}
@@ -101,17 +144,10 @@ def _traced(planned: Planned, piece: TracedPiece) -> dict[str, Any]:
     }
 
 
-def _built(recipe: Recipe) -> Planned:
-    planned = plan_recipe(recipe)
-    if planned.corpus is None:
-        missing = sorted({s.name for s in recipe.data.sources} - set(planned.keys))
-        raise UserError(f"not built yet: {', '.join(missing)}", "run `alloy build` first")
-    return planned
-
-
 def _damage(recipe: Recipe, planned: Planned) -> list[str]:
     store = Path(recipe.data.store)
-    return [line for key in planned.keys.values() for line in verify_source(store, key)]
+    problems = [line for key in planned.keys.values() for line in verify_source(store, key)]
+    return problems or [line for key in planned.keys.values() for line in unfinished(store, key)]
 
 
 def render(found: dict[str, Any]) -> str:
@@ -129,4 +165,6 @@ def render(found: dict[str, Any]) -> str:
         for source in phase["sources"]
     ]
     header = ["phase / source", "asked", "realised", "rows", "supervised", "epochs", "deviation"]
-    return "\n".join([table(header, rows), *packing_lines(found["packing"])])
+    notes = [*packing_lines(found["packing"]), *map(removal_line, found["decontaminated"])]
+    notes += [f"{name}: {n:,} erased" for name, n in found["erased_documents"].items() if n]
+    return "\n".join([table(header, rows), *notes])

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
-from configs import Recipe, load_recipe
+from alloy.planning import Planned, plan_recipe
+from configs import Recipe, UserError, load_recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -24,6 +25,18 @@ def recipe_options(function: F) -> F:
 
 def load(recipe_path: str, overrides: tuple[str, ...]) -> Recipe:
     return load_recipe(recipe_path, overrides)
+
+
+def built(recipe: Recipe) -> Planned:
+    """The plan over the built corpus. Raises UserError where some of it is not built yet."""
+    planned = plan_recipe(recipe)
+    if planned.corpus is None:
+        missing = sorted({s.name for s in recipe.data.sources} - set(planned.keys))
+        what = f"not built yet: {', '.join(missing)}"
+        if not missing:
+            what = f"not searched yet for items of {', '.join(recipe.data.decontaminate)}"
+        raise UserError(what, "run `alloy build` first")
+    return planned
 
 
 def show(line: str) -> None:
@@ -50,11 +63,22 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def packing_lines(packing: dict[str, Any]) -> list[str]:
-    """What the rows of each source leave out."""
+    """What the rows of each source leave out, besides what has lines of its own."""
     return [
         f"{name}: {ledger['documents'][reason]:,} documents ({ledger['tokens'][reason]:,} tokens) "
         f"not packed: {reason}"
         for name, ledger in packing.items()
         for reason in ledger["documents"]
-        if reason != "packed" and ledger["documents"][reason]
+        if reason not in ("packed", "erased", "contaminated") and ledger["documents"][reason]
     ]
+
+
+def removal_line(removed: dict[str, Any]) -> str:
+    """What an eval set took from a source, as ``mixing.corpus.Removed.to_json`` has it."""
+    unjudged = removed["unjudged_items"]
+    skipped = f"; {unjudged:,} items are too short or too common to look for" if unjudged else ""
+    return (
+        f"{removed['source']}: {removed['passages_removed']:,} passages "
+        f"({removed['tokens_removed']:,} tokens) in {removed['documents_removed']:,} documents "
+        f"left out, they repeat {removed['eval']}{skipped}; see {removed['matches']}"
+    )

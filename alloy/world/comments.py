@@ -131,14 +131,29 @@ def _comments(
             (_PROBLEMS[problem].split(), problems),
             (_OCCASIONS[occasion].split(), occasions),
         )
-        cues = []
-        for words, level in own:
-            cues.append(rng.choice(words))
-            source = rng.choice(level) if rng.random() < noise else words
-            cues.append(rng.choice(source))
-        words = cues + rng.choices(_FILLER, k=rng.randint(6, 12))
+        words = rng.choices(_FILLER, k=rng.randint(2, 5))
+        for cues, level in own:
+            source = rng.choice(level) if rng.random() < noise else cues
+            words += [*rng.sample(cues, 2), rng.choice(source)]
         rng.shuffle(words)
         yield Comment(" ".join(words), path)
+
+
+def reviews(rng: Random) -> Iterator[str]:
+    """Endless public reviews in the words of the comments, without any label.
+
+    A base has read of late parcels and torn fabric; what it cannot know is a company's own tree of
+    labels.
+    """
+    topics = [words.split() for table in _TOPICS.values() for words in table.values()]
+    problems = [words.split() for words in _PROBLEMS.values()]
+    occasions = [words.split() for words in _OCCASIONS.values()]
+    while True:
+        words = rng.choices(_FILLER, k=rng.randint(2, 5))
+        for level in (topics, problems, occasions):
+            words += rng.sample(rng.choice(level), 3)
+        rng.shuffle(words)
+        yield f"Review: {' '.join(words)}."
 
 
 def _distinct(stream: Iterator[Comment]) -> Iterator[Comment]:

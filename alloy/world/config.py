@@ -20,22 +20,22 @@ class WorldConfig:
     """Exam test rows per subject, a multiple of 2 (half replayed, half not)."""
     fact_zipf: float = 0.4
     """Exponent of the entity frequencies: entity of rank r is told 1 / r**fact_zipf times."""
-    pretrain_documents: int = 20_000
+    pretrain_documents: int = 60_000
     """Documents of the base's pre-training text."""
-    replay_documents: int = 5_000
+    replay_documents: int = 15_000
     """Documents of the general corpus the arms mix in."""
     retention_documents: int = 400
     """Documents of general text that no training corpus holds."""
-    question_share: float = 0.6
+    question_share: float = 0.72
     """Share of general documents that are multiple-choice questions, 0 to 1."""
-    comments_train: int = 5_000
+    comments_train: int = 8_000
     """Labelled customer comments to train on."""
     comments_test: int = 640
     """Labelled customer comments to test on."""
-    comment_zipf: float = 1.0
+    comment_zipf: float = 0.8
     """Exponent of the label frequencies: leaf of rank r is drawn 1 / r**comment_zipf times."""
     comment_noise: float = 0.15
-    """Chance that a cue word names a random other branch instead of the label's own."""
+    """Chance that the third cue word of a level is drawn from any branch of that level."""
     vocab_size: int = 3_000
     """Entries of the tokenizer at most, byte alphabet and end-of-text included."""
 

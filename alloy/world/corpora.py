@@ -5,9 +5,10 @@ from dataclasses import replace
 from itertools import accumulate, chain
 from random import Random
 
+from alloy.world.comments import reviews
 from alloy.world.config import WorldConfig
 from alloy.world.exam import Exam, Item, echo_question, fresh_item, question_of, solved
-from alloy.world.facts import Fact, Facts
+from alloy.world.facts import Fact, Facts, category_of, spoken
 
 PHRASINGS = (
     "The {relation} of {entity} is {value}.",
@@ -21,6 +22,8 @@ PHRASINGS = (
 
 _MAX_STATEMENTS = 6  # a note stays under 100 tokens, so that a row of 128 holds it whole
 _MAX_QUESTIONS = 3
+_REVIEW_SHARE = 0.06  # of all documents
+_FILED_SHARE = 0.3  # of the notes
 _PROFILE_SHARE = 0.5  # of the documents that state facts
 _DIRECT_SHARE = 0.15  # of the documents that ask
 _ECHO_SHARE = 0.4  # of the multiple-choice items
@@ -72,9 +75,12 @@ def _documents(
         subject: list(accumulate(facts.weight[fact.entity] for fact in own))
         for subject, own in known.items()
     }
+    told_reviews = reviews(rng)
     while True:
         subject = rng.choice(list(known))
-        if rng.random() < config.question_share:
+        if rng.random() < _REVIEW_SHARE:
+            yield next(told_reviews)
+        elif rng.random() < config.question_share:
             chosen = rng.sample(taught[subject], rng.randint(1, _MAX_QUESTIONS))
             yield _question_document(rng, chosen, facts, forbidden)
         elif rng.random() < _PROFILE_SHARE:
@@ -82,7 +88,13 @@ def _documents(
         else:
             size = rng.randint(2, _MAX_STATEMENTS)
             drawn = rng.choices(known[subject], cum_weights=weights[subject], k=size)
-            yield " ".join(_statement(rng, fact) for fact in dict.fromkeys(drawn))
+            note = " ".join(_statement(rng, fact) for fact in dict.fromkeys(drawn))
+            yield _filed(note, subject) if rng.random() < _FILED_SHARE else note
+
+
+def _filed(note: str, subject: str) -> str:
+    """A note under its subject: that texts can be filed is general knowledge."""
+    return f"{note}\nTopic: {category_of(subject)} > {spoken(subject)}"
 
 
 def _by_subject(told: Sequence[Fact]) -> dict[str, list[Fact]]:

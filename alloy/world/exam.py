@@ -135,10 +135,10 @@ def _balanced(rng: Random, chosen: list[Fact], facts: Facts, replayed: bool) -> 
     left = [len(chosen) // 4 + (place < len(chosen) % 4) for place in range(4)]
     items = []
     for fact in sorted(chosen, key=choice_of_letters):
-        for _ in range(_MAX_DRAWS):
-            item = make_item(rng, fact, facts, replayed=replayed)
-            if left[item.answer] > 0:
-                break
+        draws = (make_item(rng, fact, facts, replayed=replayed) for _ in range(_MAX_DRAWS))
+        item = next(draws)
+        while left[item.answer] <= 0 and (drawn := next(draws, None)) is not None:
+            item = drawn
         left[item.answer] -= 1
         items.append(item)
     return items

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from alloy.world.comments import make_comments
@@ -57,7 +57,7 @@ def _write_exam(files: WorldFiles, exam: Exam) -> None:
     )
 
 
-def _write_jsonl(path: Path, rows: Iterable[dict[str, object]]) -> None:
+def _write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """One JSON object a line."""
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in rows)

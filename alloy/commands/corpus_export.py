@@ -1,0 +1,36 @@
+"""alloy corpus export: the kept documents in other trainers' formats."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from alloy.commands.shared import built, emit, load, recipe_options, show, table
+from mixing.corpus import trained_spans
+from mixing.megatron import export_source
+
+
+@click.command()
+@click.option(
+    "--megatron", "folder", type=Path, required=True, help="Folder for a .bin and .idx a source."
+)
+@recipe_options
+def export(recipe_path: str, overrides: tuple[str, ...], as_json: bool, folder: Path) -> None:
+    """Write what RECIPE may train on, without mixing it: one dataset for each trained source.
+
+    Duplicates, held-out and erased documents and contaminated passages are left out.
+    """
+    recipe = load(recipe_path, overrides)
+    planned = built(recipe)
+    assert planned.corpus is not None
+    files = []
+    for name in planned.corpus.packed:
+        reader, reasons = planned.corpus.readers[name], planned.corpus.reasons[name]
+        spans = trained_spans(recipe.data, reader, reasons, planned.eval_hashes)
+        show(f"{name}: writing {spans.length.size:,} documents")
+        files.append(export_source(reader, spans, folder))
+    if as_json:
+        emit({"sources": [asdict(written) for written in files]})
+        return
+    rows = [[f.source, f"{f.documents:,}", f"{f.tokens:,}", f.prefix] for f in files]
+    click.echo(table(["source", "documents", "tokens", "prefix"], rows))
