@@ -5,6 +5,7 @@
 <store>/.locks/<key>         held while a build of this key runs
 <store>/.inputs/             remembered hashes of input files
 <store>/.decontaminated/     where eval items stand in built sources
+<store>/.packed/             rows of built sources, by what they were packed from
 <store>/.erased.json         hashes of erased documents, kept away from every later build
 <store>/.refused/            quarantine files of builds that max_bad refused
 """
