@@ -266,6 +266,9 @@ class MmluTask(Section):
     """Worked examples before each question, from the dev files."""
     limit_per_subject: PositiveCount | None = None
     """Questions of each subject; left out: all."""
+    scorer: Literal["native", "lm_eval"] = "native"
+    """native shares what prompts have in common; lm_eval is lm-eval's own Hugging Face backend,
+    the oracle: the same numbers, many times slower."""
     items: str | None = None
     """JSONL of {subject, index, replayed}: which items ask for what the general sources hold,
     so that replayed and never-replayed knowledge are scored apart."""

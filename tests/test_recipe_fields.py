@@ -318,6 +318,7 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "evals.mmlu.path": (measured, {"evals.mmlu": None}, f"evals.mmlu={EXAM}"),
     "evals.mmlu.shots": (measured, {}, "evals.mmlu.shots=1"),
     "evals.mmlu.limit_per_subject": (measured, {}, "evals.mmlu.limit_per_subject=2"),
+    "evals.mmlu.scorer": (measured, {}, "evals.mmlu.scorer=lm_eval"),
     "evals.mmlu.items": (measured, {}, "evals.mmlu.items={folder}/items.jsonl"),
     "evals.domain[].name": (measured, {}, "evals.domain.labels.name=other"),
     "evals.domain[].path": (measured, {}, "evals.domain.labels.path={folder}/test2.jsonl"),
