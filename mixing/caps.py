@@ -23,7 +23,9 @@ def refuse_over_caps(plan: Plan, schedule: Schedule) -> None:
     steps = fitting_steps(plan, worst, schedule)
     tokens = _tokens_of_steps(plan, schedule, steps)
     ways = [f"schedule.tokens {tokens} or less"] if steps else []
-    ways += [_share_way(plan, worst)] if fitting_shares(plan, worst) else []
+    # With the domain's tokens fixed, another general share leaves how often it is read as it is.
+    by_share = schedule.tokens_of == "run" or worst.role == "general"
+    ways += [_share_way(plan, worst)] if by_share and fitting_shares(plan, worst) else []
     ways.append(f"max_epochs {math.ceil(epochs * 100) / 100:g}")
     raise UserError(message, "what would fit: " + "; or ".join(ways))
 

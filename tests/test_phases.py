@@ -197,3 +197,23 @@ def test_a_cap_is_refused_with_domain_tokens_that_fit() -> None:
     assert 1.9 < plan.epochs["chat"] <= 2
     with pytest.raises(UserError):
         compiled(mix, capped, tokens=fits + 2 * 8 * SEQ, **fields)
+
+
+def test_a_capped_general_source_is_refused_with_a_share_that_fits() -> None:
+    capped = [
+        replace(s, max_epochs=1) if s.name == "web" else s for s in SOURCES if s.name != "code"
+    ]
+    fields = {"tokens": 400_000, "tokens_of": "domain", "anneal": 0.25}
+    with pytest.raises(UserError, match="source 'web' would be read") as error:
+        compiled({"general": 0.7}, capped, **fields)
+    shares = [
+        float(part.split(" in ")[0]) for part in error.value.hint.split("at most ")[1].split(", ")
+    ]
+    assert compiled({"general": min(shares)}, capped, **fields).epochs["web"] <= 1
+
+
+def test_a_general_share_is_no_way_out_for_a_domain_of_fixed_tokens() -> None:
+    capped = [replace(s, max_epochs=2) for s in SOURCES if s.name != "chat"]
+    with pytest.raises(UserError, match="source 'law' would be read") as error:
+        compiled({"general": 0.2}, capped, tokens=900_000, tokens_of="domain")
+    assert "general" not in error.value.hint

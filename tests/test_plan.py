@@ -255,6 +255,32 @@ def test_random_mixes_keep_every_prefix_within_one_row(seed: int) -> None:
         assert come[-1].tolist() == [part.rows for part in phase.sources]
 
 
+def test_500_sources_with_weights_down_to_a_millionth() -> None:
+    """Through a recipe's mix, over more than a period, every prefix in exact integers."""
+    rng = np.random.default_rng(0)
+    weights = {f"s{i:03}": float(w) for i, w in enumerate(10.0 ** rng.uniform(-6, -1, 500))}
+    weights["s000"] = 1e-6 * sum(weights.values())  # the smallest share that a row can have
+    weights = {name: max(w, weights["s000"]) for name, w in weights.items()}
+    sources = [fixed(name, "domain", int(rng.integers(1, 9000))) for name in weights]
+    mix = Mix(general=0, weights=weights)
+    plan = compile_plan(sources, data(SEQ), mix, schedule(tokens=SEQ * 1_200_000, batch_tokens=SEQ))
+    (phase,) = plan.phases
+    assert len(phase.sources) == 500
+    assert min(part.asked_share for part in phase.sources) == pytest.approx(1e-6, rel=1e-3)
+    total = sum(weights.values())
+    assert all(
+        abs(part.slot_count / phase.denominator - weights[part.name] / total) <= 1e-6
+        for part in phase.sources
+    )
+    source = Order(plan).locate_many(np.arange(plan.rows)).source
+    for i, part in enumerate(phase.sources):
+        assert part.name == plan.sources[i].name
+        at = np.flatnonzero(source == i)
+        before = at * part.slot_count - np.arange(len(at)) * phase.denominator
+        after = np.arange(1, len(at) + 1) * phase.denominator - (at + 1) * part.slot_count
+        assert max(before.max(), after.max()) < phase.denominator
+
+
 # Caps -----------------------------------------------------------------------------------------
 
 
