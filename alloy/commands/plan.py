@@ -58,7 +58,7 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
         "asked_tokens": recipe.schedule.tokens,
         "epochs": plan.epochs,
         "phases": phases,
-        "learning_rate": curve(plan, recipe.schedule),
+        "learning_rate": curve(plan, planned.start.schedule),
     }
 
 
