@@ -37,7 +37,7 @@ def receipt(
     unequal rows explain), and index and shards in agreement. ``ledgers`` are the packing ledgers
     by source, which are given along and must balance.
     """
-    reads = [np.zeros(source.rows, np.int32) for source in plan.sources]
+    reads = [reader.order.read_before(source) for source in range(len(plan.sources))]
     tallies = [tally_phase(reader, phase, window_rows, reads) for phase in plan.phases]
     phases = [
         _phase_account(reader, phase, tally, window_rows)
@@ -161,8 +161,9 @@ def _source_accounts(plan: Plan, reads: list[np.ndarray]) -> list[dict[str, Any]
         {
             "name": source.name,
             "role": source.role,
-            "rows": int(count.sum(dtype=np.int64)),
-            "epochs": int(count.sum(dtype=np.int64)) / source.rows,
+            "rows": int(count.sum(dtype=np.int64)) - source.first_use,
+            "rows_before": source.first_use,
+            "epochs": (int(count.sum(dtype=np.int64)) - source.first_use) / source.rows,
             "max_epochs": source.max_epochs,
             "least_reads_of_a_row": int(count.min()),
             "most_reads_of_a_row": int(count.max()),
