@@ -16,6 +16,7 @@ evaluation.py  a model's measurements: exam, domain tasks, bits-per-byte
 sweep.py       the arms of a ratio sweep and the record that the report reads
 demo.py        the embedded world through all of it
 world/         the embedded world
+law/           a loss as a function of the share, and the share that a budget asks for
 report/        JSON records to one HTML page, JSON and Markdown
 """
 
