@@ -14,6 +14,7 @@ from alloy.planning import plan_recipe
 from alloy.training import run_folder, train_recipe
 from checkpoints.folder import write_json
 from configs import AlloyError, Recipe, UserError
+from mixing.plan import Plan
 
 Show = Callable[[str], None]
 
@@ -26,6 +27,7 @@ class Arm:
     kind: Literal["arm", "control", "saturation"]
     general_share: float
     tokens: int
+    """Of the run or of the domain, as ``schedule.tokens``."""
 
 
 def reference_model(recipe: Recipe) -> Path:
@@ -85,12 +87,11 @@ def run_sweep(recipe: Recipe, show: Show) -> dict[str, Any]:
     folder = run_folder(recipe)
     build_recipe(recipe, show)
     planned = [(arm, arm_recipe(recipe, arm)) for arm in arms(recipe)]
-    for _, own in planned:
-        plan_recipe(own)
+    plans = {arm.name: plan_recipe(own).plan for arm, own in planned}
     evaluate(
         recipe, plan_recipe(recipe), reference_model(recipe), folder / "evals/base", "base", show
     )
-    done = [_run_arm(arm, own, folder, show) for arm, own in planned]
+    done = [_run_arm(arm, own, plans[arm.name], folder, show) for arm, own in planned]
     record = sweep_record(recipe, done, round(time.monotonic() - began, 1))
     write_json(folder / "sweep.json", record)
     return record
@@ -101,7 +102,8 @@ def sweep_record(recipe: Recipe, done: list[dict[str, Any]], seconds: float) -> 
     return {
         "name": recipe.name,
         "seconds": seconds,
-        "tokens_per_arm": recipe.schedule.tokens,
+        # Arms with the domain's tokens fixed are of different lengths.
+        "tokens_per_arm": recipe.schedule.tokens if recipe.schedule.tokens_of == "run" else None,
         "budget": recipe.budget.model_dump(),
         "world_note": recipe.note,
         "base": {
@@ -114,12 +116,12 @@ def sweep_record(recipe: Recipe, done: list[dict[str, Any]], seconds: float) -> 
     }
 
 
-def _run_arm(arm: Arm, own: Recipe, folder: Path, show: Show) -> dict[str, Any]:
+def _run_arm(arm: Arm, own: Recipe, plan: Plan, folder: Path, show: Show) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": arm.name,
         "kind": arm.kind,
         "general_share": arm.general_share,
-        "tokens": arm.tokens,
+        "tokens": plan.rows * plan.seq_len,
         "run": f"arms/{arm.name}",
         "eval": f"evals/{arm.name}",
         "failed": None,

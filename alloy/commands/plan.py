@@ -4,9 +4,10 @@ from typing import Any
 
 import click
 
-from alloy.commands.shared import emit, load, recipe_options, table
+from alloy.commands.shared import emit, load, packing_lines, recipe_options, table
 from alloy.planning import Planned, plan_recipe
 from configs import Recipe
+from mixing.plan import Plan
 from pretrain.schedule import curve
 
 
@@ -32,6 +33,8 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
             "rows": phase.rows,
             "tokens": phase.rows * plan.seq_len,
             "general_share": phase.general,
+            "denominator": phase.denominator,
+            "weight_error": phase.weight_error,
             "sources": [
                 {
                     "name": part.name,
@@ -56,9 +59,23 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
         "seq_len": plan.seq_len,
         "tokens": plan.rows * plan.seq_len,
         "asked_tokens": recipe.schedule.tokens,
+        "tokens_of": recipe.schedule.tokens_of,
+        "domain": _domain(plan),
         "epochs": plan.epochs,
+        "packing": {name: ledger.to_json() for name, ledger in planned.ledgers.items()},
         "phases": phases,
         "learning_rate": curve(plan, recipe.schedule),
+    }
+
+
+def _domain(plan: Plan) -> dict[str, int]:
+    """What the domain sources give in the whole run, repeats counted."""
+    names = {source.name for source in plan.sources if source.role == "domain"}
+    parts = [part for phase in plan.phases for part in phase.sources if part.name in names]
+    return {
+        "rows": sum(part.rows for part in parts),
+        "tokens": sum(part.tokens for part in parts),
+        "supervised_tokens": sum(part.supervised_tokens for part in parts),
     }
 
 
@@ -77,14 +94,24 @@ def render(answer: dict[str, Any]) -> str:
         for part in phase["sources"]
     ]
     header = ["phase / source", f"share of {answer['unit']}", "rows", "tokens", "supervised"]
+    error = max(phase["weight_error"] for phase in answer["phases"])
     rates = "  ".join(f"{p['step']}: {p['lr']:.3g}" for p in answer["learning_rate"])
     return "\n".join(
         [
             f"{answer['name']}: {answer['steps']:,} steps of {answer['batch_rows']:,} rows x "
             f"{answer['seq_len']:,} = {answer['tokens']:,} tokens "
-            f"(asked {answer['asked_tokens']:,}){mark}",
+            f"({_asked(answer)}){mark}",
             table([*header, "epochs"], rows),
+            *packing_lines(answer["packing"]),
+            f"slot weights are off by at most {error:.2g} of themselves",
             f"learning rate by step: {rates}",
             f"plan hash {answer['plan_hash']}",
         ]
     )
+
+
+def _asked(answer: dict[str, Any]) -> str:
+    if answer["tokens_of"] == "run":
+        return f"asked {answer['asked_tokens']:,}"
+    given = answer["domain"][answer["unit"]]
+    return f"{given:,} {answer['unit']} of the domain, asked {answer['asked_tokens']:,}"
