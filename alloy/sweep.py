@@ -105,7 +105,7 @@ def sweep_record(recipe: Recipe, done: list[dict[str, Any]], seconds: float) -> 
         # Arms with the domain's tokens fixed are of different lengths.
         "tokens_per_arm": recipe.schedule.tokens if recipe.schedule.tokens_of == "run" else None,
         "budget": recipe.budget.model_dump(),
-        "world_note": recipe.note,
+        "note": recipe.note,
         "base": {
             "name": "base",
             "model": str(reference_model(recipe)),

@@ -161,7 +161,9 @@ class _Chooser:
         tokens = runs.tokens / np.median(runs.tokens)
         groups = runs.groups()
         left = len(np.unique(groups)) - 1
-        found = candidates(float(runs.share.min()), len(np.unique(tokens)) > 1)
+        # Tokens that follow from the share (fixed domain tokens) are no axis of their own.
+        with_tokens = left + 1 > len(np.unique(runs.share))
+        found = candidates(float(runs.share.min()), with_tokens)
         self.candidates = [c for c in found if c.parameters <= left]
         if not self.candidates:
             raise UserError(
