@@ -39,6 +39,10 @@ def _rate(value: float | str) -> float | str:
     return rate
 
 
+def _as_axes(value: Any) -> Any:
+    return (value,) if isinstance(value, dict) else value
+
+
 class Section(BaseModel):
     """Common settings of all sections: frozen, no unknown keys, no silent conversions."""
 
@@ -361,6 +365,13 @@ class Sweep(Section):
 
     general: Annotated[tuple[Fraction, ...], Field(min_length=1)]
     """General shares, an arm each. 1.0 is the control: the same tokens without the domain."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Repeat every arm with each of these as train.seed and data.seed: the spread between them is
+    the noise that the law's intervals rest on. Left out: once, with the recipe's own seeds."""
+    over: Annotated[tuple[dict[str, tuple[Any, ...]], ...], BeforeValidator(_as_axes)] = ()
+    """Further axes: recipe keys as ``--set`` takes them, each with its values. Axes multiply, the
+    keys of one axis go together: [{schedule.peak_lr: [1e-5, 3e-5]}, {schedule.tokens: [1B, 2B],
+    schedule.anneal: [20%, 10%]}] is four arms for each share."""
     saturation: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Also train the arm with the smallest share at this fraction of the tokens, and report how
     much of its gain the last part added: whether mixing costs more than exposures."""

@@ -18,10 +18,11 @@ from one_rank import joined
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from alloy import hub
+from alloy.arms import arms
 from alloy.building import build_recipe
 from alloy.evaluation import evaluate
 from alloy.planning import plan_recipe
-from alloy.sweep import arms, reference_model, sweep_record
+from alloy.sweep import reference_model, sweep_record
 from alloy.training import _job, run_folder
 from checkpoints.folder import last_good, steps, write_json
 from checkpoints.tensors import EXP_AVG, WEIGHTS, read
@@ -315,6 +316,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "budget.mmlu_points": (swept, SWEEP, "budget.mmlu_points=1"),
     "budget.retention_bpb": (swept, SWEEP, "budget.retention_bpb=0.1"),
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),
+    "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),
+    "sweep.over": (swept, SWEEP, "sweep.over={schedule.peak_lr: [0.001, 0.002]}"),
     "sweep.saturation": (swept, SWEEP, "sweep.saturation=0.75"),
 }
 
