@@ -3,7 +3,14 @@
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from configs.units import Count, Share
 
@@ -12,10 +19,28 @@ PositiveCount = Annotated[Count, Field(gt=0)]
 Weights = dict[str, Annotated[float, Field(gt=0)]]
 LR_PHASES = ("warmup", "stable", "anneal")
 """The phases of the learning rate, each of which may carry a mix under its name."""
+RATE_WORDS = ("continued",)
+"""What ``schedule.peak_lr`` can be besides a number."""
 
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
+
+
+def _rate(value: float | str) -> float | str:
+    if value in RATE_WORDS:
+        return value
+    try:
+        rate = float(value)  # YAML reads 1e-4, without a point, as a string
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < 1:
+        raise ValueError(f"a learning rate is between 0 and 1, or {' or '.join(RATE_WORDS)}")
+    return rate
+
+
+def _as_axes(value: Any) -> Any:
+    return (value,) if isinstance(value, dict) else value
 
 
 class Section(BaseModel):
@@ -39,8 +64,14 @@ class Base(Section):
     residual_scale: Annotated[float, Field(gt=0)] | None = None
     """Factor on the random output projections of attention and MLP, where GPT-2 has
     1/sqrt(2 x layers); left out: 1."""
+    step: Annotated[int, Field(gt=0)] | None = None
+    """Checkpoint of an Alloy run, by its step; left out: its newest good one."""
     start: Literal["weights", "weights+moments"] = "weights"
     """What is taken over: optimizer moments exist only in the folder of an Alloy run."""
+    data: Literal["fresh", "continued"] = "fresh"
+    """continued: sources that the run named in ``model`` read are read on where it stopped, in
+    its order, and their ``max_epochs`` count its reading too; its tokens are counted on.
+    fresh: every source begins anew."""
     compare_with: str | None = None
     """The model that arms are compared with, where it is not ``model`` itself: the annealed
     sibling of an un-annealed start. Arms end annealed, so their reference must be too."""
@@ -55,6 +86,8 @@ class Base(Section):
             raise ValueError("base.architecture needs a model_type, such as llama")
         if self.architecture is not None and self.start != "weights":
             raise ValueError("random weights have no moments: base.start must be weights")
+        if self.architecture is not None and (self.step is not None or self.data != "fresh"):
+            raise ValueError("random weights come of no run: base.step and base.data have no use")
         return self
 
 
@@ -68,8 +101,19 @@ class Source(Section):
     that is never trained on, on which forgetting is judged."""
     path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
     """Files, folders or globs of JSONL (.jsonl, .jsonl.zst, .jsonl.gz)."""
+    format: Literal["text", "prompt_response", "messages", "converse"] = "text"
+    """text: all of it is trained on. The others are conversations of which only the assistant's
+    turns are: two columns, OpenAI's ``messages``, or Bedrock's ``system`` and ``messages``. They
+    are written by the tokenizer's own chat template, or as ``User:``, ``Assistant:`` and
+    end-of-text where it has none, and are never split over rows."""
     text_column: str = "text"
-    """Key of the text in each row."""
+    """Key of the text in each row, for format text."""
+    prompt_column: str = "prompt"
+    """Key of the user's turn, for format prompt_response."""
+    response_column: str = "response"
+    """Key of the assistant's turn, for format prompt_response."""
+    system_column: str | None = None
+    """Key of the system prompt, for format prompt_response; a row may lack it."""
     id_column: str = "id"
     """Key of the document's id; where a row has none, the file name and line are its id."""
     max_epochs: Annotated[float, Field(gt=0)] = 4.0
@@ -159,8 +203,9 @@ class Schedule(Section):
     ``mix.unit``, repeats counted; the general share comes on top, and the run's length follows."""
     batch_tokens: PositiveCount = 1_000_000
     """Positions in one optimizer step, rounded down to whole rows."""
-    peak_lr: Annotated[float, Field(gt=0, lt=1)]
-    """Learning rate of the stable phase."""
+    peak_lr: Annotated[float | str, AfterValidator(_rate)]
+    """Learning rate of the stable phase; continued: the rate at which the base, an Alloy run,
+    stands at its checkpoint."""
     warmup: Fraction = 0.01
     """Share of the tokens with a rising learning rate."""
     anneal: Fraction = 0.2
@@ -172,6 +217,12 @@ class Schedule(Section):
     """Learning rate at the end of the anneal, as a share of the peak."""
     phases: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], PhaseMix] = {}
     """Mixes of single phases: warmup, stable, anneal, and named parts of the stable stretch."""
+
+    @property
+    def peak(self) -> float:
+        """``peak_lr`` of a schedule whose start is known, so that it is a number."""
+        assert isinstance(self.peak_lr, float)
+        return self.peak_lr
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -255,6 +306,9 @@ class MmluTask(Section):
     """Worked examples before each question, from the dev files."""
     limit_per_subject: PositiveCount | None = None
     """Questions of each subject; left out: all."""
+    scorer: Literal["native", "lm_eval"] = "native"
+    """native shares what prompts have in common; lm_eval is lm-eval's own Hugging Face backend,
+    the oracle: the same numbers, many times slower."""
     items: str | None = None
     """JSONL of {subject, index, replayed}: which items ask for what the general sources hold,
     so that replayed and never-replayed knowledge are scored apart."""
@@ -311,6 +365,13 @@ class Sweep(Section):
 
     general: Annotated[tuple[Fraction, ...], Field(min_length=1)]
     """General shares, an arm each. 1.0 is the control: the same tokens without the domain."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Repeat every arm with each of these as train.seed and data.seed: the spread between them is
+    the noise that the law's intervals rest on. Left out: once, with the recipe's own seeds."""
+    over: Annotated[tuple[dict[str, tuple[Any, ...]], ...], BeforeValidator(_as_axes)] = ()
+    """Further axes: recipe keys as ``--set`` takes them, each with its values. Axes multiply, the
+    keys of one axis go together: [{schedule.peak_lr: [1e-5, 3e-5]}, {schedule.tokens: [1B, 2B],
+    schedule.anneal: [20%, 10%]}] is four arms for each share."""
     saturation: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Also train the arm with the smallest share at this fraction of the tokens, and report how
     much of its gain the last part added: whether mixing costs more than exposures."""

@@ -6,6 +6,7 @@ Only rows that a position really leads to are counted; nothing is copied over fr
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from mixing.caps import row_cap
 from mixing.pack import PackedRows
+from mixing.packing_ledger import PackingLedger
 from mixing.planned import Plan, PlanPhase
 from mixing.rows import RowReader
 from mixing.store import release_maps
@@ -22,7 +24,11 @@ _ROWS_BETWEEN_RELEASES = 16
 
 
 def receipt(
-    plan: Plan, reader: RowReader, window_rows: int, read_rows: int | None = 20_000
+    plan: Plan,
+    reader: RowReader,
+    window_rows: int,
+    read_rows: int | None = 20_000,
+    ledgers: Mapping[str, PackingLedger] | None = None,
 ) -> dict[str, Any]:
     """A JSON-able account of the whole run.
 
@@ -31,9 +37,10 @@ def receipt(
     against the index (None: all of them). ``ok`` is true where ``problems`` is empty: every
     prefix within one row of its target, row counts as planned, no row read again before all
     others of its source were read, caps kept, shares as asked within ``share_tolerance`` (what
-    unequal rows explain), and index and shards in agreement.
+    unequal rows explain), and index and shards in agreement. ``ledgers`` are the packing ledgers
+    by source, which are given along and must balance.
     """
-    reads = [np.zeros(source.rows, np.int32) for source in plan.sources]
+    reads = [reader.order.read_before(source) for source in range(len(plan.sources))]
     tallies = [tally_phase(reader, phase, window_rows, reads) for phase in plan.phases]
     phases = [
         _phase_account(reader, phase, tally, window_rows)
@@ -42,6 +49,10 @@ def receipt(
     checked, problems = _read_back(reader, read_rows)
     problems += [p for phase in phases for p in _phase_problems(phase, plan)]
     problems += _repeat_problems(plan, reads)
+    ledgers = ledgers or {}
+    problems += [
+        f"source '{n}': its packing ledger is off" for n in ledgers if not ledgers[n].balanced
+    ]
     tokens = sum(int(tally.tokens.sum()) for tally in tallies)
     return {
         "ok": not problems,
@@ -55,6 +66,7 @@ def receipt(
         "max_prefix_deviation_rows": max(float(t.deviation_rows.max()) for t in tallies),
         "rows_read_back": checked,
         "sources": _source_accounts(plan, reads),
+        "packing": {name: ledger.to_json() for name, ledger in ledgers.items()},
         "phases": phases,
     }
 
@@ -152,8 +164,9 @@ def _source_accounts(plan: Plan, reads: list[np.ndarray]) -> list[dict[str, Any]
         {
             "name": source.name,
             "role": source.role,
-            "rows": int(count.sum(dtype=np.int64)),
-            "epochs": int(count.sum(dtype=np.int64)) / source.rows,
+            "rows": int(count.sum(dtype=np.int64)) - source.first_use,
+            "rows_before": source.first_use,
+            "epochs": (int(count.sum(dtype=np.int64)) - source.first_use) / source.rows,
             "max_epochs": source.max_epochs,
             "least_reads_of_a_row": int(count.min()),
             "most_reads_of_a_row": int(count.max()),

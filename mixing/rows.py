@@ -24,6 +24,9 @@ class TokenReader(Protocol):
     @property
     def key(self) -> str: ...
     def tokens(self, document: int, start: int = 0, length: int | None = None) -> np.ndarray: ...
+    def supervised(
+        self, document: int, start: int = 0, length: int | None = None
+    ) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Row:
     """int64; the padding id where there is no token."""
     labels: np.ndarray
     """int64: the target of each position, that is the next token of the same piece; -100 at the
-    last token of a piece and at padding."""
+    last token of a piece, at padding, and where the next token is not supervised."""
     position_ids: np.ndarray
     """int64, from 0 in each piece. A piece that carries on a long document begins at 0 too, and
     padding at the end counts as one more piece."""
@@ -92,7 +95,20 @@ class RowReader:
             ids[begin : begin + tokens] = found
             begin += tokens
         erased = None if packed.erased is None else packed.erased[pieces]
-        return _row(ids, length, erased, self.pad_id, source)
+        found = _row(ids, length, erased, self.pad_id, source)
+        if packed.targets is not None:
+            self._mask(found.labels, packed, pieces, reader)
+        return found
+
+    @staticmethod
+    def _mask(labels: np.ndarray, packed: PackedRows, pieces: slice, reader: TokenReader) -> None:
+        """Take the labels of tokens that are not supervised away, in place."""
+        begin = 0
+        columns = (packed.document[pieces], packed.start[pieces], packed.length[pieces])
+        for document, start, length in zip(*(c.tolist() for c in columns), strict=True):
+            supervised = reader.supervised(document, start, length)
+            labels[begin : begin + length - 1][~supervised[1:]] = IGNORED
+            begin += length
 
     def _short(
         self, source: int, document: int, start: int, tokens: int, found: int

@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from alloy.commands.shared import emit, load, recipe_options, table
+from alloy.arms import arm_recipe, arms
+from alloy.commands.shared import emit, load, packing_lines, recipe_options, table
 from alloy.planning import Planned, plan_recipe
 from configs import Recipe
 from mixing.plan import Plan
@@ -62,9 +63,31 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
         "tokens_of": recipe.schedule.tokens_of,
         "domain": _domain(plan),
         "epochs": plan.epochs,
+        "packing": {name: ledger.to_json() for name, ledger in planned.ledgers.items()},
         "phases": phases,
-        "learning_rate": curve(plan, recipe.schedule),
+        "learning_rate": curve(plan, planned.start.schedule),
+        "sweep": None if recipe.sweep is None else _sweep(recipe),
     }
+
+
+def _sweep(recipe: Recipe) -> dict[str, Any]:
+    """Every arm of the sweep, planned like the recipe itself."""
+    rows = []
+    for arm in arms(recipe):
+        plan = plan_recipe(arm_recipe(recipe, arm)).plan
+        rows.append(
+            {
+                "name": arm.name,
+                "kind": arm.kind,
+                "general_share": arm.general_share,
+                "seed": arm.seed,
+                "settings": arm.settings,
+                "steps": plan.steps,
+                "tokens": plan.rows * plan.seq_len,
+                "most_epochs": max(plan.epochs.values()),
+            }
+        )
+    return {"arms": rows, "tokens": sum(row["tokens"] for row in rows)}
 
 
 def _domain(plan: Plan) -> dict[str, int]:
@@ -101,11 +124,31 @@ def render(answer: dict[str, Any]) -> str:
             f"{answer['seq_len']:,} = {answer['tokens']:,} tokens "
             f"({_asked(answer)}){mark}",
             table([*header, "epochs"], rows),
+            *packing_lines(answer["packing"]),
             f"slot weights are off by at most {error:.2g} of themselves",
             f"learning rate by step: {rates}",
             f"plan hash {answer['plan_hash']}",
+            *(_sweep_lines(answer["sweep"]) if answer["sweep"] else []),
         ]
     )
+
+
+def _sweep_lines(sweep: dict[str, Any]) -> list[str]:
+    rows = [
+        [
+            arm["name"],
+            f"{arm['general_share']:.2%}",
+            f"{arm['steps']:,}",
+            f"{arm['tokens']:,}",
+            f"{arm['most_epochs']:.3f}",
+        ]
+        for arm in sweep["arms"]
+    ]
+    return [
+        "",
+        f"sweep: {len(rows)} arms, {sweep['tokens']:,} tokens in all",
+        table(["arm", "general", "steps", "tokens", "most epochs of a source"], rows),
+    ]
 
 
 def _asked(answer: dict[str, Any]) -> str:
