@@ -6,6 +6,7 @@ import click
 
 from alloy.commands.shared import emit, load, recipe_options, table
 from alloy.planning import Planned, plan_recipe
+from alloy.start_matrix import described, start_lines
 from configs import Recipe
 from pretrain.schedule import curve
 
@@ -20,7 +21,7 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     if as_json:
         emit(answer)
     else:
-        click.echo(render(answer))
+        click.echo("\n".join([render(answer), *start_lines(planned)]))
 
 
 def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
         "asked_tokens": recipe.schedule.tokens,
         "epochs": plan.epochs,
         "phases": phases,
+        "start": None if planned.start.base is None else described(planned.start, plan),
         "learning_rate": curve(plan, planned.start.schedule),
     }
 
