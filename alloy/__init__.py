@@ -19,9 +19,11 @@ training.py    a recipe's run folder, from the plan to the exported model
 building.py    the sources of a recipe into the store
 decontamination.py  the recipe's eval texts, looked for in its sources
 evaluation.py  a model's measurements: exam, domain tasks, bits-per-byte
-sweep.py       the arms of a ratio sweep and the record that the report reads
+arms.py        which runs a sweep is made of, and the recipe of each
+sweep.py       the runs of a sweep and the record that the report reads
 demo.py        the embedded world through all of it
 world/         the embedded world
+law/           a loss as a function of the share, and the share that a budget asks for
 report/        JSON records to one HTML page, JSON and Markdown
 """
 

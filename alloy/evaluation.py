@@ -22,7 +22,7 @@ def evaluate(
     return evaluate_model(
         model,
         recipe.evals,
-        eval_documents(planned, recipe.evals.bpb_tokens, recipe.data.append_eos),
+        eval_documents(planned, recipe.evals.bpb_tokens),
         out,
         name,
         _sparsely(name, show),
@@ -45,17 +45,19 @@ def _sparsely(name: str, show: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
-def eval_documents(planned: Planned, most_tokens: int, has_eos: bool) -> Iterator[EvalDocument]:
+def eval_documents(planned: Planned, most_tokens: int) -> Iterator[EvalDocument]:
     """Held-out text of the trained sources and all retention text, in document order.
 
     Of each source as many whole documents as fit into ``most_tokens``, at least one. The tokens
-    that the build put around a document are left out: they stand for no byte of text.
+    that the build put around a document are left out: they stand for no byte of text. Of a
+    conversation the whole rendering counts, not only what is supervised.
     """
     corpus = planned.corpus
     assert corpus is not None
-    begin = 0 if planned.tokenizer.bos_id is None else 1
     for name, source in corpus.sources.items():
         reader, reasons = corpus.readers[name], corpus.reasons[name]
+        ends = reader.manifest["tokenizer"]
+        begin, has_eos = int(ends["bos_id"] is not None), int(ends["eos_id"] is not None)
         retention = source.role == "retention"
         chosen = (reasons == KEPT).nonzero()[0] if retention else heldout_documents(reasons)
         total = 0

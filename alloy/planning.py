@@ -10,6 +10,7 @@ from configs import Data, Recipe
 from mixing.build import find_source
 from mixing.corpus import Corpus, is_searched, open_corpus
 from mixing.cursors import carried_on
+from mixing.packing_ledger import PackingLedger
 from mixing.plan import Plan, PlanSource, compile_plan, plan_source
 from mixing.rows import RowReader
 from mixing.tokenizer import TokenizerFile
@@ -27,6 +28,11 @@ class Planned:
     eval_hashes: dict[str, str]
     """Content hashes of the evals that are kept out of the corpus, by name."""
     corpus: Corpus | None
+
+    @property
+    def ledgers(self) -> dict[str, PackingLedger]:
+        """What became of the stored documents, by source; empty for an estimate."""
+        return {} if self.corpus is None else self.corpus.ledgers
 
     def rows(self) -> RowReader:
         assert self.corpus is not None

@@ -84,9 +84,9 @@ def corpus_receipt(planned: Planned) -> dict[str, Any]:
     """The receipt of the plan, with what was taken out of its sources."""
     assert planned.corpus is not None
     window = max(1, planned.plan.rows // RECEIPT_WINDOWS)
+    found = receipt(planned.plan, planned.rows(), window, ledgers=planned.corpus.ledgers)
     removed = [removed.to_json() for removed in planned.corpus.removed]
-    taken_out = {"decontaminated": removed, "erased_documents": planned.corpus.erased}
-    return {**receipt(planned.plan, planned.rows(), window), **taken_out}
+    return {**found, "decontaminated": removed, "erased_documents": planned.corpus.erased}
 
 
 def _start_folder(base: Base) -> str | None:

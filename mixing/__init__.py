@@ -1,11 +1,16 @@
 """From raw files to a blended corpus with a receipt.
 
     files ─▶ documents: lines ─▶ encode: ids ─▶ shards + manifest ─▶ store: SourceReader
+    lines ─▶ schemas: messages ─▶ chat_template: parts ─▶ conversations: ids + masks
     SourceReader ─▶ exclude: Spans ─▶ pack: rows of a source ─▶ plan + order: position ─▶ row
     plan + shards ─▶ rows: arrays for the model      plan + shards ─▶ receipt: asked, realised
 
 inputs.py          which files a source is made of, and the hashes of their bytes
 documents.py       files to blocks of lines, lines to texts; what is bad says why
+schemas.py         columns of a row to a conversation: prompt and response, messages, converse
+chat_template.py   a conversation to text by the tokenizer's template, and its supervised parts
+conversations.py   rendered parts to ids with a mask that is exact to the token
+masks.py           which tokens are supervised, as run lengths
 tokenizer_file.py  a tokenizer.json: what ends a text, what its content hash is
 tokenizer.py       texts to ids, by gigatoken where it agrees with tokenizers
 encode.py          one block of lines to ids, hashes and ids of documents; the processes for it
@@ -25,9 +30,12 @@ corpus.py          the built sources of a recipe, opened together
 megatron.py        kept documents to Megatron's .bin and .idx
 best_fit.py        best-fit-decreasing, all pieces of one length at once
 pack.py            spans to rows of seq_len
+packed_store.py    those rows kept in the store, by what they were packed from
+packing_ledger.py  what became of the stored documents when they were packed
 shares.py          asked shares to slot counts on an exact grid
 caps.py            refusing a plan that reads a source too often, with what would fit
 phases.py          a schedule in whole steps
+length.py          how many steps a run has, by its own tokens or by the domain's
 order.py           slots of a period, and the keyed permutation inside a source
 plan.py            mix and schedule over packed sources, compiled
 planned.py         what a compiled plan says, and the hash chain over its order

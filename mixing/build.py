@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from configs import CheckFailed, Data, Source, UserError
+from mixing.conversations import refuse_unlike
 from mixing.documents import RowOptions
 from mixing.encode import Workers
 from mixing.erase import finish_source
@@ -66,6 +67,8 @@ class _Job:
 
     @property
     def ends(self) -> TokenEnds:
+        if self.source.format != "text":  # the template says how a conversation begins and ends
+            return TokenEnds(None, None)
         eos_id = self.tokenizer.eos_id if self.data.append_eos else None
         return TokenEnds(self.tokenizer.bos_id, eos_id)
 
@@ -160,9 +163,11 @@ def _build_locked(job: _Job, pool: Workers, progress: Progress) -> tuple[SourceR
 def _write_source(job: _Job, folder: Path, pool: Workers, progress: Progress) -> None:
     """Fill ``folder`` with a complete source, or raise."""
     name, rows = job.source.name, RowOptions.of(job.source)
+    if rows.schema is not None:
+        refuse_unlike(job.tokenizer)
     library, version, reason = pool.choose(sample_texts(job.files, rows))
     progress(f"{name}: tokenizing with {library} {version} ({reason})")
-    writer = ShardWriter(folder, job.tokenizer.token_dtype, job.data.shard_tokens)
+    writer = _writer(job, folder)
     try:
         erasures = load_erasures(job.store)
         tally = ingest(name, job.files, rows, library, job.ends, pool, writer, erasures, progress)
@@ -176,6 +181,11 @@ def _write_source(job: _Job, folder: Path, pool: Workers, progress: Progress) ->
     _refuse_bad(job, ledger, tally.cut_files, folder / QUARANTINE)
     encoder = {"library": library, "library_version": version, "library_reason": reason}
     write_manifest(folder, _manifest(job, ledger, tally, writer, files, encoder, folder))
+
+
+def _writer(job: _Job, folder: Path) -> ShardWriter:
+    masked = job.source.format != "text"
+    return ShardWriter(folder, job.tokenizer.token_dtype, job.data.shard_tokens, masked)
 
 
 def _manifest(

@@ -3,6 +3,7 @@
 import math
 
 from configs import Schedule, UserError
+from mixing.length import domain_units, domain_units_per_row
 from mixing.phases import bounds_of_steps
 from mixing.planned import Plan, PlanPhase, PlanSource
 
@@ -20,9 +21,12 @@ def refuse_over_caps(plan: Plan, schedule: Schedule) -> None:
         f"({rows_read(plan, worst.name):,} rows of {worst.rows:,}{before}), over its max_epochs "
         f"{worst.max_epochs:g}"
     )
-    tokens = fitting_steps(plan, worst, schedule) * plan.batch_rows * plan.seq_len
-    ways = [f"schedule.tokens {tokens} or less"] if tokens else []
-    ways += [_share_way(plan, worst)] if fitting_shares(plan, worst) else []
+    steps = fitting_steps(plan, worst, schedule)
+    tokens = _tokens_of_steps(plan, schedule, steps)
+    ways = [f"schedule.tokens {tokens} or less"] if steps else []
+    # With the domain's tokens fixed, another general share leaves how often it is read as it is.
+    by_share = schedule.tokens_of == "run" or worst.role == "general"
+    ways += [_share_way(plan, worst)] if by_share and fitting_shares(plan, worst) else []
     ways.append(f"max_epochs {math.ceil(epochs * 100) / 100:g}")
     raise UserError(message, "what would fit: " + "; or ".join(ways))
 
@@ -61,6 +65,19 @@ def fitting_steps(plan: Plan, source: PlanSource, schedule: Schedule) -> int:
         middle = (low + high) // 2
         low, high = (middle, high) if most_rows(middle) <= rows_left(source) else (low, middle)
     return low
+
+
+def _tokens_of_steps(plan: Plan, schedule: Schedule, steps: int) -> int:
+    """``schedule.tokens`` that make a run of so many steps."""
+    if schedule.tokens_of == "run":
+        return steps * plan.batch_rows * plan.seq_len
+    rates = {
+        phase.name: domain_units_per_row(
+            {part.name: part.slot_count for part in phase.sources}, plan.sources, plan.unit
+        )
+        for phase in plan.phases
+    }
+    return math.ceil(domain_units(schedule, steps, plan.batch_rows, rates))
 
 
 def fitting_shares(plan: Plan, source: PlanSource) -> list[tuple[str, float, float]]:

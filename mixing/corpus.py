@@ -10,9 +10,11 @@ import numpy as np
 
 from configs import Data, Source, UserError
 from mixing.erasures import load_erasures
-from mixing.exclude import ERASED, KEPT, Spans, exclusions, kept_spans
+from mixing.exclude import ERASED, KEPT, Spans, exclusions, kept_spans, without_too_long
 from mixing.matches import FoundItems, stored_items, union
-from mixing.pack import PackedRows, pack
+from mixing.pack import PackedRows
+from mixing.packed_store import stored_rows
+from mixing.packing_ledger import PackingLedger, packing_ledger
 from mixing.store import SourceReader, open_source
 
 
@@ -50,7 +52,7 @@ class Removed:
 
 @dataclass(frozen=True)
 class Corpus:
-    """All by source name; ``packed`` has the trained sources only."""
+    """All by source name; ``packed`` and ``ledgers`` have the trained sources only."""
 
     sources: dict[str, Source]
     readers: dict[str, SourceReader]
@@ -59,6 +61,8 @@ class Corpus:
     erased: dict[str, int]
     """Documents that were erased; in ``packed`` they are padding that keeps its place."""
     packed: dict[str, PackedRows]
+    ledgers: dict[str, PackingLedger]
+    """What became of the stored documents of the trained sources."""
     removed: tuple[Removed, ...]
     """By source and eval set, those that took nothing too."""
 
@@ -80,9 +84,9 @@ def open_corpus(
     packed: dict[str, PackedRows] = {}
     removed: list[Removed] = []
     for name in (s.name for s in data.sources if s.role != "retention"):
+        reasons[name] = without_too_long(readers[name], reasons[name], data.seq_len)
         items = _stored(data, readers[name], eval_hashes or {})
-        kept = _kept(readers[name], reasons[name], items)
-        packed[name] = pack(kept, data.seq_len, data.packing)
+        packed[name] = _packed(readers[name], _kept(readers[name], reasons[name], items), data)
         by_eval = [
             _removed(readers[name], reasons[name], eval_name, (eval_hashes or {})[eval_name], where)
             for eval_name, where in items.items()
@@ -90,7 +94,31 @@ def open_corpus(
         _refuse_too_much(data, readers[name], reasons[name], packed[name], by_eval)
         removed += by_eval
     erased = _erase(Path(data.store), readers, reasons, packed)
-    return Corpus(sources, readers, reasons, erased, packed, tuple(removed))
+    ledgers = {
+        name: packing_ledger(
+            readers[name].lengths,
+            reasons[name],
+            trained_spans(data, readers[name], reasons[name], eval_hashes or {}),
+            packed[name],
+        )
+        for name in packed
+    }
+    return Corpus(sources, readers, reasons, erased, packed, ledgers, tuple(removed))
+
+
+def _packed(reader: SourceReader, kept: Spans, data: Data) -> PackedRows:
+    """Rows of a source; conversations are packed whole in either way of packing."""
+    store = Path(data.store)
+    if not reader.masked:
+        return stored_rows(store, reader.key, kept, data.seq_len, data.packing)
+    if not kept.document.size and (reader.lengths > data.seq_len).any():
+        raise UserError(
+            f"source '{reader.name}': none of its conversations fits into a row of "
+            f"{data.seq_len} tokens",
+            f"raise data.seq_len; its longest has {int(reader.lengths.max())}",
+        )
+    rows = stored_rows(store, reader.key, kept, data.seq_len, "best_fit")
+    return rows.with_masks(reader.targets, reader.mask_hash)
 
 
 def _erase(

@@ -13,7 +13,9 @@ import xxhash
 import zstandard
 
 from configs import Source
+from mixing.chat_template import Message
 from mixing.ledger import BadRow
+from mixing.schemas import Schema
 
 BOM = "\ufeff"
 EXCERPT_CHARACTERS = 200
@@ -28,10 +30,19 @@ class RowOptions:
     text_column: str
     id_column: str
     max_doc_bytes: int
+    schema: Schema | None = None
+    """None: plain text."""
 
     @classmethod
     def of(cls, source: Source) -> "RowOptions":
-        return cls(source.text_column, source.id_column, source.max_doc_bytes)
+        return cls(source.text_column, source.id_column, source.max_doc_bytes, Schema.of(source))
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides a document."""
+        same = {"id_column": self.id_column, "max_doc_bytes": self.max_doc_bytes}
+        if self.schema is None:
+            return {"text_column": self.text_column, **same}
+        return {**self.schema.identity(), **same}
 
     @property
     def max_line_bytes(self) -> int:
@@ -51,13 +62,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Row:
-    """A usable line. ``id`` is None where the row has none that can be used."""
+    """A usable line. ``id`` is None where the row has none that can be used. A conversation has
+    ``messages``, and its text once it is rendered."""
 
     text: str
     utf8: bytes
     id: str | None
     had_bom: bool
     odd_id: bool
+    messages: tuple[Message, ...] = ()
 
 
 class DamagedFile(Exception):
@@ -215,6 +228,9 @@ def parse_row(line: bytes, number: int, options: RowOptions) -> Row | BadRow:
 
     if not isinstance(row, dict):
         return bad("not_an_object")
+    if options.schema is not None:
+        found = _conversation(row, options.schema, options)
+        return bad(found) if isinstance(found, str) else found
     text = row.get(options.text_column)
     if text is None:
         return bad("no_text")
@@ -233,6 +249,21 @@ def parse_row(line: bytes, number: int, options: RowOptions) -> Row | BadRow:
         return bad("over_max_doc_bytes")
     document_id, odd_id = _usable_id(row.get(options.id_column))
     return Row(text, utf8, document_id, had_bom, odd_id)
+
+
+def _conversation(row: dict[str, Any], schema: Schema, options: RowOptions) -> Row | str:
+    """A row that still has to be rendered, or why not."""
+    messages = schema.messages(row)
+    if isinstance(messages, str):
+        return messages
+    try:
+        size = sum(len(m.content.encode()) for m in messages)
+    except UnicodeEncodeError:
+        return "lone_surrogate"
+    if size > options.max_doc_bytes:
+        return "over_max_doc_bytes"
+    document_id, odd_id = _usable_id(row.get(options.id_column))
+    return Row("", b"", document_id, False, odd_id, messages)
 
 
 def _parse_json(line: bytes, number: int) -> Any:

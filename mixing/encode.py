@@ -19,8 +19,10 @@ import xxhash
 import zstandard
 
 from configs import UserError
+from mixing.conversations import ConversationEncoder
 from mixing.documents import BOM, Block, Row, RowOptions, parse_row
 from mixing.ledger import BadRow
+from mixing.masks import Masks
 from mixing.tokenizer import Encoder, Library, choose_encoder
 from mixing.tokenizer_file import TokenizerFile
 
@@ -59,6 +61,8 @@ class EncodedBlock:
     bad: tuple[BadRow, ...]
     blank_lines: int
     notes: dict[str, int]
+    masks: Masks | None = None
+    """Of conversations."""
 
 
 def parse_block(
@@ -83,20 +87,21 @@ def parse_block(
     return rows, bad, notes
 
 
-def encode_block(task: BlockTask, encoder: Encoder) -> EncodedBlock:
-    """Parse, tokenize and hash one block."""
+def encode_block(
+    task: BlockTask, encoder: Encoder, conversations: ConversationEncoder | None = None
+) -> EncodedBlock:
+    """Parse, tokenize and hash one block; ``conversations`` is for rows with a schema."""
     numbered, bad, notes = parse_block(task.block, task.rows)
-    texts, utf8 = [row.text for _, row in numbered], [row.utf8 for _, row in numbered]
-    ids, offsets = encoder.encode(texts, utf8)
-    empty = np.flatnonzero(np.diff(offsets) == 0)
-    if empty.size:  # a normalizer may leave nothing of a text; nothing is also no ids to cut
-        for index in empty.tolist():
-            number, row = numbered[index]
-            bad.append(BadRow(number, "no_tokens", row.text[:200]))
-        gone = set(empty.tolist())
-        numbered = [item for index, item in enumerate(numbered) if index not in gone]
-        offsets = np.delete(offsets, empty)
-        bad.sort(key=lambda row: row.line)
+    masks = None
+    if conversations is None:
+        numbered, ids, offsets, empty = _encode_texts(numbered, encoder)
+        bad += empty
+    else:
+        found = conversations.encode(numbered)
+        numbered, ids, offsets, masks = found.rows, found.ids, found.offsets, found.masks
+        bad += found.bad
+        notes.update(found.notes)
+    bad.sort(key=lambda row: row.line)
     rows = [row for _, row in numbered]
     _count_notes(rows, encoder, notes)
     tokens, lengths = _with_ends(ids, offsets, task, encoder.tokenizer.token_dtype)
@@ -114,7 +119,24 @@ def encode_block(task: BlockTask, encoder: Encoder) -> EncodedBlock:
         bad=tuple(bad),
         blank_lines=blank_lines,
         notes=dict(notes),
+        masks=masks,
     )
+
+
+def _encode_texts(
+    numbered: list[tuple[int, Row]], encoder: Encoder
+) -> tuple[list[tuple[int, Row]], np.ndarray, np.ndarray, list[BadRow]]:
+    """``(rows with tokens, ids, offsets, rows without)``."""
+    texts, utf8 = [row.text for _, row in numbered], [row.utf8 for _, row in numbered]
+    ids, offsets = encoder.encode(texts, utf8)
+    empty = np.flatnonzero(np.diff(offsets) == 0).tolist()
+    if not empty:
+        return numbered, ids, offsets, []
+    # a normalizer may leave nothing of a text; nothing is also no ids to cut
+    bad = [BadRow(numbered[i][0], "no_tokens", numbered[i][1].text[:200]) for i in empty]
+    gone = set(empty)
+    kept = [item for index, item in enumerate(numbered) if index not in gone]
+    return kept, ids, np.delete(offsets, empty), bad
 
 
 def _count_notes(rows: Sequence[Row], encoder: Encoder, notes: Counter[str]) -> None:
@@ -129,6 +151,8 @@ def _count_notes(rows: Sequence[Row], encoder: Encoder, notes: Counter[str]) -> 
             notes["documents_without_id"] += 1
         if row.odd_id:
             notes["unusable_ids"] += 1
+        if row.messages:
+            continue  # its text has control tokens of the template; messages are counted apart
         if special_like := encoder.count_special_like(row.utf8):
             notes["special_like_strings"] += special_like
 
@@ -166,6 +190,7 @@ class BlockEncoder:
     def __init__(self, tokenizer: TokenizerFile) -> None:
         self._tokenizer = tokenizer
         self._encoders: dict[Library, Encoder] = {}
+        self._conversations: dict[Library, ConversationEncoder] = {}
 
     def choose(self, sample: Sequence[str]) -> tuple[Library, str, str]:
         """``(library, its version, reason)`` for texts like ``sample``."""
@@ -177,7 +202,11 @@ class BlockEncoder:
         encoder = self._encoders.get(task.library)
         if encoder is None:
             encoder = self._encoders[task.library] = Encoder(self._tokenizer, task.library)
-        return encode_block(task, encoder)
+        if task.rows.schema is None:
+            return encode_block(task, encoder)
+        if task.library not in self._conversations:
+            self._conversations[task.library] = ConversationEncoder(encoder)
+        return encode_block(task, encoder, self._conversations[task.library])
 
 
 class Workers:

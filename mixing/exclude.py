@@ -15,11 +15,13 @@ KEPT = np.uint8(0)
 DUPLICATE = np.uint8(1)
 HELDOUT = np.uint8(2)
 ERASED = np.uint8(3)
+TOO_LONG = np.uint8(4)
 REASONS = {
     int(KEPT): "kept",
     int(DUPLICATE): "duplicate",
     int(HELDOUT): "heldout",
     int(ERASED): "erased",
+    int(TOO_LONG): "too_long",
 }
 
 ROLE_ORDER = {"domain": 0, "general": 1, "retention": 2}
@@ -54,7 +56,7 @@ def exclusions(readers: Sequence[SourceReader], sources: Sequence[Source]) -> li
 
 
 def _duplicates(readers: Sequence[SourceReader], sources: Sequence[Source]) -> list[np.ndarray]:
-    """Mark all but the first of equal texts (xxh3_64 and size). 24 bytes a document of memory."""
+    """Mark all but the first of equal texts (xxh3_64 and size). 49 bytes a document of memory."""
     order = sorted(
         range(len(sources)), key=lambda i: (ROLE_ORDER[sources[i].role], sources[i].name)
     )
@@ -101,12 +103,23 @@ def mixed(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(31))
 
 
+def without_too_long(reader: SourceReader, reasons: np.ndarray, seq_len: int) -> np.ndarray:
+    """The reasons with kept conversations of more than ``seq_len`` tokens marked: they are never
+    split, so no row can hold them."""
+    if not reader.masked:
+        return reasons
+    return np.where((reasons == KEPT) & (reader.lengths > seq_len), TOO_LONG, reasons)
+
+
 def kept_spans(reader: SourceReader, reasons: np.ndarray, removed: Spans | None = None) -> Spans:
     """Documents that are kept, whole or, where passages are ``removed``, what is left of them.
 
-    ``removed`` is in order of document and start, without overlaps.
+    ``removed`` is in order of document and start, without overlaps. Conversations are never split:
+    one with a passage removed is left out whole.
     """
     document = np.flatnonzero(reasons == KEPT).astype(np.int64)
+    if removed is not None and reader.masked:
+        document, removed = np.setdiff1d(document, removed.document), None
     whole = Spans(document, np.zeros(document.size, np.int64), reader.lengths[document])
     return whole if removed is None else without(whole, removed)
 

@@ -149,7 +149,8 @@ def sample_texts(files: Sequence[InputFile], rows: RowOptions) -> list[str]:
             first = next((b for b in blocks if isinstance(b, Block)), None)
         if first is not None:
             usable = parse_block(first, rows)[0][:SAMPLE_TEXTS_PER_FILE]
-            texts += [row.text[:SAMPLE_CHARACTERS] for _, row in usable]
+            shown = [row.text or row.messages[-1].content for _, row in usable]
+            texts += [text[:SAMPLE_CHARACTERS] for text in shown]
     return texts
 
 

@@ -45,6 +45,11 @@ class PackedRows:
     """int64 (pieces,), each at least 1."""
     erased: np.ndarray | None = None
     """bool (pieces,): pieces that keep their place in the row and are read as padding."""
+    targets: np.ndarray | None = None
+    """int64 (pieces,): targets of the loss in each piece of masked documents; None: all tokens but
+    the last of each piece."""
+    mask_hash: str = ""
+    """Hash of the masks, where there are any."""
 
     @property
     def rows(self) -> int:
@@ -59,7 +64,7 @@ class PackedRows:
     def supervised_per_row(self) -> np.ndarray:
         """int64 (rows,): targets of the loss. The last token of a piece has none: the next one
         is another document's, or lies in another row."""
-        return self._per_row(self._kept(self.length - 1))
+        return self._per_row(self._kept(self.length - 1 if self.targets is None else self.targets))
 
     @property
     def tokens(self) -> int:
@@ -75,10 +80,12 @@ class PackedRows:
 
     @cached_property
     def hash(self) -> str:
-        """xxh3-128 of the index without erasures, so that erasing keeps a plan valid."""
+        """xxh3-128 of index and masks without erasures, so that erasing keeps a plan valid."""
         digest = xxhash.xxh3_128(f"alloy-pack-1:{self.seq_len}".encode())
         for array in (self.row_starts, self.document, self.start, self.length):
             digest.update(np.ascontiguousarray(array, dtype="<i8").data)
+        if self.targets is not None:
+            digest.update(f"masks:{self.mask_hash}".encode())
         return digest.hexdigest()
 
     def held(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,6 +99,8 @@ class PackedRows:
         erased = 0 if self.erased is None else self.erased[piece]
         kept = np.ones(len(piece), np.int64) - erased
         tokens = np.add.reduceat(self.length[piece] * kept, begins)
+        if self.targets is not None:
+            return tokens, np.add.reduceat(self.targets[piece] * kept, begins)
         return tokens, tokens - np.add.reduceat(kept, begins)
 
     def without(self, documents: np.ndarray) -> "PackedRows":
@@ -103,6 +112,15 @@ class PackedRows:
         if self.erased is not None:
             erased |= self.erased
         return replace(self, erased=erased)
+
+    def with_masks(self, targets: np.ndarray, mask_hash: str) -> "PackedRows":
+        """Rows of masked documents; ``targets`` int64 (documents,) of each whole document.
+
+        Raises ValueError where a document lies in two pieces: masks go with whole documents.
+        """
+        if (self.start != 0).any():
+            raise ValueError("a masked document is split")
+        return replace(self, targets=np.asarray(targets)[self.document], mask_hash=mask_hash)
 
     def _kept(self, per_piece: np.ndarray) -> np.ndarray:
         return per_piece if self.erased is None else np.where(self.erased, 0, per_piece)

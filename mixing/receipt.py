@@ -6,6 +6,7 @@ Only rows that a position really leads to are counted; nothing is copied over fr
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +14,21 @@ import numpy as np
 
 from mixing.caps import row_cap
 from mixing.pack import PackedRows
+from mixing.packing_ledger import PackingLedger
 from mixing.planned import Plan, PlanPhase
 from mixing.rows import RowReader
+from mixing.store import release_maps
 from mixing.tally import PhaseTally, share_tolerances, tally_phase
+
+_ROWS_BETWEEN_RELEASES = 16
 
 
 def receipt(
-    plan: Plan, reader: RowReader, window_rows: int, read_rows: int | None = 20_000
+    plan: Plan,
+    reader: RowReader,
+    window_rows: int,
+    read_rows: int | None = 20_000,
+    ledgers: Mapping[str, PackingLedger] | None = None,
 ) -> dict[str, Any]:
     """A JSON-able account of the whole run.
 
@@ -28,7 +37,8 @@ def receipt(
     against the index (None: all of them). ``ok`` is true where ``problems`` is empty: every
     prefix within one row of its target, row counts as planned, no row read again before all
     others of its source were read, caps kept, shares as asked within ``share_tolerance`` (what
-    unequal rows explain), and index and shards in agreement.
+    unequal rows explain), and index and shards in agreement. ``ledgers`` are the packing ledgers
+    by source, which are given along and must balance.
     """
     reads = [reader.order.read_before(source) for source in range(len(plan.sources))]
     tallies = [tally_phase(reader, phase, window_rows, reads) for phase in plan.phases]
@@ -39,6 +49,10 @@ def receipt(
     checked, problems = _read_back(reader, read_rows)
     problems += [p for phase in phases for p in _phase_problems(phase, plan)]
     problems += _repeat_problems(plan, reads)
+    ledgers = ledgers or {}
+    problems += [
+        f"source '{n}': its packing ledger is off" for n in ledgers if not ledgers[n].balanced
+    ]
     tokens = sum(int(tally.tokens.sum()) for tally in tallies)
     return {
         "ok": not problems,
@@ -52,6 +66,7 @@ def receipt(
         "max_prefix_deviation_rows": max(float(t.deviation_rows.max()) for t in tallies),
         "rows_read_back": checked,
         "sources": _source_accounts(plan, reads),
+        "packing": {name: ledger.to_json() for name, ledger in ledgers.items()},
         "phases": phases,
     }
 
@@ -180,7 +195,9 @@ def _read_back(reader: RowReader, read_rows: int | None) -> tuple[int, list[str]
     count = total if read_rows is None else min(read_rows, total)
     chosen = np.arange(count) * total // max(1, count)
     problems = []
-    for joined in chosen.tolist():
+    for read, joined in enumerate(chosen.tolist()):
+        if read % _ROWS_BETWEEN_RELEASES == 0:
+            release_maps()  # or the pages of all shards stay in this process
         source = int(np.searchsorted(begins, joined, side="right")) - 1
         number = joined - int(begins[source])
         packed, row = reader.packed[source], reader.read(source, number)

@@ -24,22 +24,29 @@ class TokenReader(Protocol):
     @property
     def key(self) -> str: ...
     def tokens(self, document: int, start: int = 0, length: int | None = None) -> np.ndarray: ...
+    def supervised(
+        self, document: int, start: int = 0, length: int | None = None
+    ) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a model sees at one position of the run; all arrays (seq_len,)."""
+    """What a model sees at one position of the run; arrays are (seq_len,) but for the
+    lengths of documents."""
 
     input_ids: np.ndarray
     """int64; the padding id where there is no token."""
     labels: np.ndarray
     """int64: the target of each position, that is the next token of the same piece; -100 at the
-    last token of a piece and at padding."""
+    last token of a piece, at padding, and where the next token is not supervised."""
     position_ids: np.ndarray
     """int64, from 0 in each piece. A piece that carries on a long document begins at 0 too, and
     padding at the end counts as one more piece."""
     segments: np.ndarray
     """int32: 0, 1, 2 ... by piece; -1 at padding and erased documents."""
+    document_lengths: np.ndarray
+    """int64 (pieces,): tokens of each piece in order, erased ones too; what is left of seq_len is
+    padding. Attention over whole rows takes their cumulated sums."""
     source: int
     """Index into ``Plan.sources``."""
 
@@ -88,7 +95,20 @@ class RowReader:
             ids[begin : begin + tokens] = found
             begin += tokens
         erased = None if packed.erased is None else packed.erased[pieces]
-        return _row(ids, length, erased, self.pad_id, source)
+        found = _row(ids, length, erased, self.pad_id, source)
+        if packed.targets is not None:
+            self._mask(found.labels, packed, pieces, reader)
+        return found
+
+    @staticmethod
+    def _mask(labels: np.ndarray, packed: PackedRows, pieces: slice, reader: TokenReader) -> None:
+        """Take the labels of tokens that are not supervised away, in place."""
+        begin = 0
+        columns = (packed.document[pieces], packed.start[pieces], packed.length[pieces])
+        for document, start, length in zip(*(c.tolist() for c in columns), strict=True):
+            supervised = reader.supervised(document, start, length)
+            labels[begin : begin + length - 1][~supervised[1:]] = IGNORED
+            begin += length
 
     def _short(
         self, source: int, document: int, start: int, tokens: int, found: int
@@ -140,7 +160,7 @@ def _row(
     labels[ends - 1] = IGNORED
     if erased is not None:
         labels[segments == -1] = IGNORED
-    return Row(ids, labels, position_ids, segments, source)
+    return Row(ids, labels, position_ids, segments, length, source)
 
 
 def _refuse_strangers(

@@ -9,6 +9,10 @@ A folder holds
     documents.content_xxh3   uint64 (documents,), xxh3_64 of the text's UTF-8
     documents.id_xxh3        uint64 (documents,), xxh3_64 of the id ("" where it has none)
     documents.line           int64 (documents,), line in its file, from 1
+    masks.runs               uint32 (runs,), lengths of stretches of each conversation by turns not
+                             supervised and supervised; absent for plain text, as the next two
+    masks.offsets            int64 (documents + 1,), where the runs of each document begin
+    masks.targets            int64 (documents,), supervised tokens that have a token before them
     ids.zst, ids.index       zstd frames of JSON lists of ids; int64 (first document, byte) pairs
     quarantine.jsonl         rows that could not be used
     manifest.json            all counts, sizes and hashes; written last
@@ -40,6 +44,7 @@ COLUMN_DTYPES = {
     "documents.line": "<i8",
     "ids.index": "<i8",
 }
+MASK_DTYPES = {"masks.runs": "<u4", "masks.offsets": "<i8", "masks.targets": "<i8"}
 
 
 class HashedFile:
@@ -73,11 +78,14 @@ class HashedFile:
 class ShardWriter:
     """Writes encoded blocks, in order, into a new folder."""
 
-    def __init__(self, folder: Path, token_dtype: str, shard_tokens: int) -> None:
+    def __init__(
+        self, folder: Path, token_dtype: str, shard_tokens: int, masked: bool = False
+    ) -> None:
         self._folder = folder
         self._token_dtype = token_dtype
         self._shard_tokens = shard_tokens
-        self._columns = {name: HashedFile(folder / name) for name in COLUMN_DTYPES}
+        self._dtypes = COLUMN_DTYPES | (MASK_DTYPES if masked else {})
+        self._columns = {name: HashedFile(folder / name) for name in self._dtypes}
         self._ids = HashedFile(folder / "ids.zst")
         self._quarantine = HashedFile(folder / QUARANTINE)
         self._shard: HashedFile | None = None
@@ -87,7 +95,10 @@ class ShardWriter:
         self.tokens = 0
         self.text_bytes = 0
         self.quarantined = 0
+        self._runs = 0
         self._column("documents.offsets", np.zeros(1, np.int64))
+        if masked:
+            self._column("masks.offsets", np.zeros(1, np.int64))
 
     def add(self, block: EncodedBlock) -> None:
         if block.lengths.size == 0:
@@ -98,6 +109,11 @@ class ShardWriter:
         self._column("documents.content_xxh3", block.content_hashes)
         self._column("documents.id_xxh3", block.id_hashes)
         self._column("documents.line", block.lines)
+        if block.masks is not None:
+            self._column("masks.runs", block.masks.runs)
+            self._column("masks.offsets", self._runs + np.cumsum(block.masks.counts))
+            self._column("masks.targets", block.masks.targets)
+            self._runs += block.masks.runs.size
         first = self.documents
         for documents, frame in block.id_frames:
             self._column("ids.index", np.array([first, self._ids.bytes]))
@@ -130,7 +146,7 @@ class ShardWriter:
         return {**self._columns, "ids.zst": self._ids, QUARANTINE: self._quarantine}
 
     def _column(self, name: str, values: np.ndarray) -> None:
-        self._columns[name].write_array(values, COLUMN_DTYPES[name])
+        self._columns[name].write_array(values, self._dtypes[name])
 
     def _add_tokens(self, tokens: np.ndarray, ends: np.ndarray) -> None:
         """Cut between documents, so that a shard holds at most ``shard_tokens``."""

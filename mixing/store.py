@@ -5,6 +5,7 @@
 <store>/.locks/<key>         held while a build of this key runs
 <store>/.inputs/             remembered hashes of input files
 <store>/.decontaminated/     where eval items stand in built sources
+<store>/.packed/             rows of built sources, by what they were packed from
 <store>/.erased.json         hashes of erased documents, kept away from every later build
 <store>/.refused/            quarantine files of builds that max_bad refused
 """
@@ -22,12 +23,15 @@ import xxhash
 import zstandard
 
 from configs import UserError
+from mixing.chat_template import PLAIN_TEMPLATE
 from mixing.documents import RowOptions
 from mixing.inputs import InputFile, hash_file
+from mixing.masks import flags_of_runs
 from mixing.shards import (
     COLUMN_DTYPES,
     FORMAT_VERSION,
     MANIFEST,
+    MASK_DTYPES,
     manifest_bytes,
     manifest_hash,
 )
@@ -62,10 +66,12 @@ def source_key(
         "files": sorted([f.xxh3_128, f.bytes] for f in files),
         "tokenizer": tokenizer.content_hash,
         "bos_id": tokenizer.bos_id,
-        "eos_id": tokenizer.eos_id if append_eos else None,
-        "rows": asdict(rows),
+        "eos_id": tokenizer.eos_id if append_eos or rows.schema is not None else None,
+        "rows": rows.identity(),
         "shard_tokens": shard_tokens,
     }
+    if rows.schema is not None:
+        content["chat"] = [asdict(tokenizer.chat), PLAIN_TEMPLATE]
     return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode())
 
 
@@ -136,6 +142,30 @@ class SourceReader:
         """Where a file of the source is; one that an erasure wrote anew has another name."""
         return self.folder / self._renamed.get(name, name)
 
+    @property
+    def masked(self) -> bool:
+        """Whether only parts of its documents are supervised (conversations)."""
+        return "masks.runs" in self.manifest["files"]
+
+    @property
+    def mask_hash(self) -> str:
+        """Hash of all masks; empty for plain text."""
+        return self.manifest["files"]["masks.runs"]["xxh3_128"] if self.masked else ""
+
+    @cached_property
+    def targets(self) -> np.ndarray:
+        """int64 (documents,): supervised tokens that have a token before them."""
+        return self._column("masks.targets") if self.masked else self.lengths - 1
+
+    def supervised(self, document: int, start: int = 0, length: int | None = None) -> np.ndarray:
+        """bool (length,): which tokens of a document or a part of it are supervised."""
+        size = int(self.lengths[document])
+        flags = np.ones(size, bool)
+        if self.masked:
+            begin, end = self._mask_offsets[document : document + 2].tolist()
+            flags = flags_of_runs(self._mask_runs[begin:end])
+        return flags[start : size if length is None else start + length]
+
     def provenance(self, document: int) -> Provenance:
         if not 0 <= document < self.documents:
             raise IndexError(f"document {document} of {self.documents}")
@@ -172,17 +202,31 @@ class SourceReader:
         return found
 
     @cached_property
+    def _mask_offsets(self) -> np.ndarray:
+        return np.asarray(self._column("masks.offsets"))
+
+    @cached_property
+    def _mask_runs(self) -> np.ndarray:
+        return np.asarray(self._column("masks.runs"))
+
+    @cached_property
     def _id_frames(self) -> np.ndarray:
         return self._column("ids.index").reshape(-1, 2)
 
     def _column(self, name: str) -> np.ndarray:
-        return np.memmap(self.path(name), dtype=COLUMN_DTYPES[name], mode="r")
+        return np.memmap(self.path(name), dtype=(COLUMN_DTYPES | MASK_DTYPES)[name], mode="r")
 
 
 @lru_cache(maxsize=OPEN_SHARDS)
 def _mapped_shard(path: str, dtype: str, tokens: int) -> np.ndarray:
     # A view keeps its map alive, so a shard that falls out of this cache stays readable.
     return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(tokens,)))
+
+
+def release_maps() -> None:
+    """Let go of all shards, and of the memory of their pages that were read; they are mapped again
+    when asked for."""
+    _mapped_shard.cache_clear()
 
 
 @lru_cache(maxsize=8)
@@ -261,8 +305,19 @@ def _structure_problems(reader: SourceReader) -> list[str]:
         problems.append(f"{reader.folder / 'documents.offsets'}: not the documents of the manifest")
     if int(reader.offsets[-1]) != reader.total_tokens:
         problems.append(f"{reader.folder / 'documents.offsets'}: ends off the token count")
+    if reader.masked and not _masks_fit(reader):
+        problems.append(f"{reader.folder / 'masks.runs'}: not the lengths of its documents")
     for shard in shards:
         first, until = shard["first_document"], shard["first_document"] + shard["documents"]
         if int(reader.offsets[until] - reader.offsets[first]) != shard["tokens"]:
             problems.append(f"{reader.folder / shard['file']}: not the tokens of its documents")
     return problems
+
+
+def _masks_fit(reader: SourceReader) -> bool:
+    """Whether the runs of each document add up to its tokens, and give its targets."""
+    if reader._mask_offsets.size != reader.documents + 1:
+        return False
+    found = [reader.supervised(d) for d in range(reader.documents)]
+    sizes, targets = [f.size for f in found], [int(f[1:].sum()) for f in found]
+    return np.array_equal(sizes, reader.lengths) and np.array_equal(targets, reader.targets)

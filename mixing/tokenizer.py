@@ -152,6 +152,13 @@ def choose_encoder(tokenizer: TokenizerFile, sample: Sequence[str]) -> Encoder:
     return reference
 
 
+def whole_ids(tokenizer: TokenizerFile, text: str) -> np.ndarray:
+    """uint32 (tokens,): ids by tokenizers with special strings as control tokens, no BOS or EOS
+    added: what a model is given for a rendered conversation."""
+    backend = tokenizers.Tokenizer.from_str(tokenizer.json_text)
+    return np.array(backend.encode(text, add_special_tokens=False).ids, np.uint32)
+
+
 def _first_difference(texts: Sequence[str], one: Encoder, other: Encoder) -> str:
     for text in texts:
         if not np.array_equal(one.encode([text])[0], other.encode([text])[0]):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,19 @@ END_OF_TEXT_NAMES = frozenset(
 )
 """What the open model families call the token between two documents."""
 
+CHAT_TEMPLATE = "chat_template.jinja"
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """What the files beside a tokenizer.json say about conversations.
+
+    ``tokens`` are special tokens by the names that templates use (bos_token, eos_token, ...).
+    """
+
+    template: str | None = None
+    tokens: dict[str, str] = field(default_factory=dict)
+
 
 @dataclass(frozen=True)
 class TokenizerFile:
@@ -34,7 +47,8 @@ class TokenizerFile:
 
     ``content_hash`` covers what decides ids (not truncation, padding or key order).
     ``vocab_size`` is the largest id + 1. ``bos_id`` is None unless the tokenizer's own
-    post-processor puts a token before the text.
+    post-processor puts a token before the text. ``chat`` is about conversations alone and decides
+    nothing for plain text.
     """
 
     json_text: str
@@ -42,12 +56,36 @@ class TokenizerFile:
     vocab_size: int
     eos_id: int
     bos_id: int | None
+    chat: ChatSettings = ChatSettings()
 
     @cached_property
     def special_strings(self) -> tuple[str, ...]:
         """Texts that both libraries would turn into a control token if let."""
         added = json.loads(self.json_text).get("added_tokens") or []
         return tuple(t["content"] for t in added if t.get("special"))
+
+    @cached_property
+    def control_ids(self) -> dict[str, int]:
+        """Ids of special tokens, BOS and EOS, by the text that stands for each."""
+        tree = json.loads(self.json_text)
+        ids = _ids_by_token(tree)
+        ends = {self.eos_id, self.bos_id} - {None}
+        named = {text: number for text, number in ids.items() if number in ends}
+        return {**named, **{s: ids[s] for s in self.special_strings}}
+
+    @cached_property
+    def swallowed_space(self) -> dict[str, tuple[bool, bool]]:
+        """Special tokens that take the white space (before, after) them with them."""
+        added = json.loads(self.json_text).get("added_tokens") or []
+        return {
+            t["content"]: (bool(t.get("lstrip")), bool(t.get("rstrip")))
+            for t in added
+            if t.get("special")
+        }
+
+    def token_text(self, token_id: int | None) -> str:
+        """The text of BOS or EOS; empty for None."""
+        return next((s for s, number in self.control_ids.items() if number == token_id), "")
 
     @property
     def token_dtype(self) -> str:
@@ -64,7 +102,8 @@ def load_tokenizer(name: str) -> TokenizerFile:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        return parse_tokenizer(_read_text(path), {}, {}, origin=name)
+        found = parse_tokenizer(_read_text(path), {}, {}, origin=name)
+        return replace(found, chat=_chat_beside(path.parent)) if _has_own_name(path) else found
     if path.is_dir():
         if not (path / "tokenizer.json").is_file():
             raise UserError(
@@ -74,9 +113,10 @@ def load_tokenizer(name: str) -> TokenizerFile:
         files = {n: path / n for n in ("tokenizer_config.json", "config.json")}
         configs = {n: _read_json(p) if p.is_file() else {} for n, p in files.items()}
         text = _read_text(path / "tokenizer.json")
-        return parse_tokenizer(
+        found = parse_tokenizer(
             text, configs["tokenizer_config.json"], configs["config.json"], origin=name
         )
+        return replace(found, chat=_chat_beside(path))
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?(@[\w./-]+)?", name) and not name.endswith(".json"):
         return _from_hub(name)
     raise UserError(f"{name}: no such tokenizer file or folder", "check data.tokenizer")
@@ -104,6 +144,34 @@ def parse_tokenizer(
         eos_id=eos_id,
         bos_id=_leading_id(tree.get("post_processor"), ids),
     )
+
+
+def _has_own_name(path: Path) -> bool:
+    """Whether files beside it can be about it: several tokenizers may share a folder."""
+    return path.name == "tokenizer.json"
+
+
+def _chat_beside(folder: Path) -> ChatSettings:
+    config, template = folder / "tokenizer_config.json", folder / CHAT_TEMPLATE
+    return parse_chat(
+        _read_json(config) if config.is_file() else {},
+        _read_text(template) if template.is_file() else None,
+    )
+
+
+def parse_chat(tokenizer_config: dict[str, Any], template: str | None) -> ChatSettings:
+    """``template`` is the text of chat_template.jinja, which goes before tokenizer_config.json;
+    of several templates there, the one called default."""
+    own = tokenizer_config.get("chat_template")
+    if isinstance(own, list):
+        named = {t.get("name"): t.get("template") for t in own if isinstance(t, dict)}
+        own = named.get("default")
+    tokens = {
+        key: value["content"] if isinstance(value, dict) else value
+        for key, value in tokenizer_config.items()
+        if key.endswith("_token") and isinstance(value, str | dict)
+    }
+    return ChatSettings(template or (own if isinstance(own, str) else None), tokens)
 
 
 def _read_text(path: Path) -> str:
@@ -138,11 +206,17 @@ def _from_hub(name: str) -> TokenizerFile:
         except EntryNotFoundError:
             return {}
 
+    def template() -> str | None:
+        try:
+            return _read_text(fetch(CHAT_TEMPLATE))
+        except EntryNotFoundError:
+            return None
+
     try:
         text = _read_text(fetch("tokenizer.json"))
-        return parse_tokenizer(
-            text, optional("tokenizer_config.json"), optional("config.json"), origin=name
-        )
+        config = optional("tokenizer_config.json")
+        found = parse_tokenizer(text, config, optional("config.json"), origin=name)
+        return replace(found, chat=parse_chat(config, template()))
     except EntryNotFoundError:
         raise UserError(f"{name}: the hub has no tokenizer.json there", "name another") from None
     except (OSError, huggingface_hub.errors.HfHubHTTPError, ValueError) as error:

@@ -76,6 +76,12 @@ def test_an_eval_changes_packing_and_nothing_that_is_built(
     assert (web.source, web.documents, web.passages, web.tokens) == ("web", 0, 0, 0)
     assert own.tokens <= gone <= own.tokens + 2 * own.passages  # single tokens at the edges
     assert after.corpus.packed["web"].hash == before.corpus.packed["web"].hash
+    was, ledger = before.corpus.ledgers["own"], after.corpus.ledgers["own"]
+    assert was.balanced
+    assert ledger.balanced
+    assert was.tokens["contaminated"] == 0
+    assert ledger.tokens["contaminated"] == gone
+    assert sum(was.tokens.values()) == sum(ledger.tokens.values())
 
 
 def test_matching_runs_once_for_a_source_and_an_eval_set(tree: dict[str, Any]) -> None:

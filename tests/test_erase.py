@@ -153,15 +153,21 @@ def test_every_other_token_keeps_its_position(tree: dict[str, Any]) -> None:
     found = corpus_receipt(after)
     assert found["ok"], found["problems"]
     assert found["erased_documents"] == {"own": 1, "web": 1, "wiki": 1}
+    ledgers = found["packing"]
+    assert {name: ledger["balanced"] for name, ledger in ledgers.items()} == dict.fromkeys(
+        ledgers, True
+    )
+    assert ledgers["own"]["documents"]["erased"] == 1
+    assert ledgers["own"]["tokens"]["erased"] == length
 
 
 @pytest.mark.parametrize("source", ["own", "wiki"])
 def test_held_out_and_retention_text_is_not_measured_on(source: str, tree: dict[str, Any]) -> None:
     recipe, before = made(tree)
-    old = list(eval_documents(before, 10**6, has_eos=True))
+    old = list(eval_documents(before, 10**6))
     victim = next(d for d in old if d.source == source and d.id != "copy-in-wiki")
     erase_documents(recipe, [victim.id], quiet)
-    new = list(eval_documents(plan_recipe(recipe), 10**6, has_eos=True))
+    new = list(eval_documents(plan_recipe(recipe), 10**6))
     assert [(d.source, d.id) for d in new] == [
         (d.source, d.id) for d in old if (d.source, d.id) != (source, victim.id)
     ]

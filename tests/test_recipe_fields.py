@@ -18,10 +18,11 @@ from one_rank import joined
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from alloy import hub
+from alloy.arms import arms
 from alloy.building import build_recipe
 from alloy.evaluation import evaluate
 from alloy.planning import plan_recipe
-from alloy.sweep import arms, reference_model, sweep_record
+from alloy.sweep import reference_model, sweep_record
 from alloy.training import _job, run_folder
 from checkpoints.folder import last_good, steps, write_json
 from checkpoints.tensors import EXP_AVG, WEIGHTS, read
@@ -150,7 +151,10 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows = [json.loads(line) for line in (tiny / "domain.jsonl").read_text().splitlines()]
     leak = [{"prompt": row["text"], "label": "stone"} for row in rows[:60]]
     write_rows(tmp_path / "leak.jsonl", leak)
-    alternative = [{**r, "text2": r["text"][::-1], "id2": f"x{i}"} for i, r in enumerate(rows)]
+    alternative = [
+        {**r, "text2": r["text"][::-1], "id2": f"x{i}", "prompt": "amber", "response": r["text"]}
+        for i, r in enumerate(rows)
+    ]
     write_rows(tmp_path / "domain.jsonl", alternative)
     (tmp_path / "bad.jsonl").write_text((tmp_path / "domain.jsonl").read_text() + "{bad\n")
     tokenizer = json.loads((tiny / "tokenizer.json").read_text())
@@ -190,6 +194,11 @@ TWO_GENERAL = [
     {"name": "wiki", "role": "general", "path": "{tiny}/retention.jsonl", "max_epochs": 50},
 ]
 SOURCE = "data.sources.own"
+CHAT = {
+    f"{SOURCE}.format": "prompt_response",
+    "schedule.batch_tokens": 1024,
+    "data.seq_len": 512,
+}
 CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     # field: (what is observed, sections beside the tiny recipe's, the change)
     "name": (named_folder, {}, "name=other"),
@@ -230,6 +239,10 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "data.sources[].name": (planned, {}, f"{SOURCE}.name=mine"),
     "data.sources[].role": (planned, {}, "data.sources.wiki.role=general"),
     "data.sources[].path": (planned, {}, f"{SOURCE}.path={{tiny}}/retention.jsonl"),
+    "data.sources[].format": (planned, {}, f"{SOURCE}.format=prompt_response"),
+    "data.sources[].prompt_column": (built, CHAT, f"{SOURCE}.prompt_column=text2"),
+    "data.sources[].response_column": (built, CHAT, f"{SOURCE}.response_column=text2"),
+    "data.sources[].system_column": (built, CHAT, f"{SOURCE}.system_column=text2"),
     "data.sources[].text_column": (planned, {}, f"{SOURCE}.text_column=text2"),
     "data.sources[].id_column": (built, {}, f"{SOURCE}.id_column=id2"),
     "data.sources[].max_epochs": (trained, {}, f"{SOURCE}.max_epochs=0.1"),
@@ -248,13 +261,24 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "mix.general": (planned, {}, "mix.general=0.5"),
     "mix.weights": (planned, {"data.sources": TWO_GENERAL}, "mix.weights={web: 1, wiki: 9}"),
     "schedule.tokens": (planned, {}, "schedule.tokens=2560"),
+    "schedule.tokens_of": (planned, {"schedule.tokens": 2048}, "schedule.tokens_of=domain"),
     "schedule.batch_tokens": (planned, {}, "schedule.batch_tokens=512"),
     "schedule.peak_lr": (trained, {}, "schedule.peak_lr=0.001"),
     "schedule.warmup": (trained, {}, "schedule.warmup=0.5"),
     "schedule.anneal": (trained, {}, "schedule.anneal=0.5"),
     "schedule.anneal_shape": (trained, {}, "schedule.anneal_shape=cosine"),
     "schedule.final_lr_ratio": (trained, {}, "schedule.final_lr_ratio=0.1"),
+    "schedule.phases.*.token_fraction": (
+        planned,
+        {"schedule.phases": {"late": {"token_fraction": 0.25, "general": 0.75}}},
+        "schedule.phases.late.token_fraction=0.5",
+    ),
     "schedule.phases.*.general": (planned, {}, "schedule.phases={anneal: {general: 0.75}}"),
+    "schedule.phases.*.weights": (
+        planned,
+        {"data.sources": TWO_GENERAL},
+        "schedule.phases={anneal: {weights: {web: 1, wiki: 9}}}",
+    ),
     "train.zero": (trained, {"train.grad_clip": 0.01}, "train.zero=0"),
     "train.precision": (trained, {}, "train.precision=bf16"),
     "train.ranks": (launched, {}, "train.ranks=3"),
@@ -280,6 +304,7 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "evals.mmlu.path": (measured, {"evals.mmlu": None}, f"evals.mmlu={EXAM}"),
     "evals.mmlu.shots": (measured, {}, "evals.mmlu.shots=1"),
     "evals.mmlu.limit_per_subject": (measured, {}, "evals.mmlu.limit_per_subject=2"),
+    "evals.mmlu.scorer": (measured, {}, "evals.mmlu.scorer=lm_eval"),
     "evals.mmlu.items": (measured, {}, "evals.mmlu.items={folder}/items.jsonl"),
     "evals.domain[].name": (measured, {}, "evals.domain.labels.name=other"),
     "evals.domain[].path": (measured, {}, "evals.domain.labels.path={folder}/test2.jsonl"),
@@ -291,6 +316,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "budget.mmlu_points": (swept, SWEEP, "budget.mmlu_points=1"),
     "budget.retention_bpb": (swept, SWEEP, "budget.retention_bpb=0.1"),
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),
+    "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),
+    "sweep.over": (swept, SWEEP, "sweep.over={schedule.peak_lr: [0.001, 0.002]}"),
     "sweep.saturation": (swept, SWEEP, "sweep.saturation=0.75"),
 }
 

@@ -5,7 +5,15 @@ from dataclasses import asdict
 import click
 
 from alloy.building import build_recipe, open_built
-from alloy.commands.shared import emit, load, recipe_options, removal_line, show, table
+from alloy.commands.shared import (
+    emit,
+    load,
+    packing_lines,
+    recipe_options,
+    removal_line,
+    show,
+    table,
+)
 
 
 @click.command()
@@ -16,10 +24,13 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     reports = build_recipe(recipe, show)
     corpus = open_built(recipe, {r.name: r.key for r in reports})
     removed = [removed.to_json() for removed in corpus.removed]
+    packing = {name: ledger.to_json() for name, ledger in corpus.ledgers.items()}
     balanced = all(r.ledger_balanced for r in reports)
+    balanced = balanced and all(ledger.balanced for ledger in corpus.ledgers.values())
     if as_json:
         sources = [asdict(r) for r in reports]
-        emit({"sources": sources, "ledger_balanced": balanced, "decontaminated": removed})
+        found = {"sources": sources, "packing": packing, "decontaminated": removed}
+        emit({**found, "ledger_balanced": balanced})
         return
     rows = [
         [
@@ -39,5 +50,5 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     for r in reports:
         for reason, count in sorted(r.dropped.items()):
             click.echo(f"{r.name}: dropped {count:,} {reason}, listed in {r.quarantine}")
-    for line in map(removal_line, removed):
+    for line in [*packing_lines(packing), *map(removal_line, removed)]:
         click.echo(line)

@@ -7,7 +7,16 @@ from typing import Any
 import click
 
 from alloy.commands.corpus_export import export
-from alloy.commands.shared import built, emit, load, recipe_options, removal_line, show, table
+from alloy.commands.shared import (
+    built,
+    emit,
+    load,
+    packing_lines,
+    recipe_options,
+    removal_line,
+    show,
+    table,
+)
 from alloy.erasing import erase_documents
 from alloy.planning import Planned
 from alloy.training import corpus_receipt
@@ -156,5 +165,6 @@ def render(found: dict[str, Any]) -> str:
         for source in phase["sources"]
     ]
     header = ["phase / source", "asked", "realised", "rows", "supervised", "epochs", "deviation"]
-    erased = [f"{name}: {n:,} erased" for name, n in found["erased_documents"].items() if n]
-    return "\n".join([table(header, rows), *map(removal_line, found["decontaminated"]), *erased])
+    notes = [*packing_lines(found["packing"]), *map(removal_line, found["decontaminated"])]
+    notes += [f"{name}: {n:,} erased" for name, n in found["erased_documents"].items() if n]
+    return "\n".join([table(header, rows), *notes])

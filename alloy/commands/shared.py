@@ -62,6 +62,17 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     )
 
 
+def packing_lines(packing: dict[str, Any]) -> list[str]:
+    """What the rows of each source leave out, besides what has lines of its own."""
+    return [
+        f"{name}: {ledger['documents'][reason]:,} documents ({ledger['tokens'][reason]:,} tokens) "
+        f"not packed: {reason}"
+        for name, ledger in packing.items()
+        for reason in ledger["documents"]
+        if reason not in ("packed", "erased", "contaminated") and ledger["documents"][reason]
+    ]
+
+
 def removal_line(removed: dict[str, Any]) -> str:
     """What an eval set took from a source, as ``mixing.corpus.Removed.to_json`` has it."""
     unjudged = removed["unjudged_items"]
