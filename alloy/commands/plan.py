@@ -7,6 +7,7 @@ import click
 from alloy.arms import arm_recipe, arms
 from alloy.commands.shared import emit, load, packing_lines, recipe_options, table
 from alloy.planning import Planned, plan_recipe
+from alloy.start_matrix import described, start_lines
 from configs import Recipe
 from mixing.plan import Plan
 from pretrain.schedule import curve
@@ -22,7 +23,7 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     if as_json:
         emit(answer)
     else:
-        click.echo(render(answer))
+        click.echo("\n".join([render(answer), *start_lines(planned)]))
 
 
 def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
         "epochs": plan.epochs,
         "packing": {name: ledger.to_json() for name, ledger in planned.ledgers.items()},
         "phases": phases,
+        "start": None if planned.start.base is None else described(planned.start, plan),
         "learning_rate": curve(plan, planned.start.schedule),
         "sweep": None if recipe.sweep is None else _sweep(recipe),
     }
