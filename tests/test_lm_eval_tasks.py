@@ -6,6 +6,7 @@ import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lm_eval
 import numpy as np
@@ -25,8 +26,9 @@ from eval_helpers import (
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
-from configs.recipe import MmluTask
+from configs.evals import MmluTask
 from evals.exam_records import item_records, score_exam, summarize_exam
+from evals.exam_run import _answers, generated_fields
 from evals.lm_eval_tasks import BatchedHFLM, _quiet, lm_eval_scorer, task_config
 from evals.mmlu_items import load_exam
 from evals.mmlu_prompts import cloze_prompt, letter_prompt
@@ -144,7 +146,7 @@ def test_records_give_lm_evals_own_metrics(exam, form):
             {"metric": n, "aggregation": "mean", "higher_is_better": True} for n in names
         ]
         loaded = TaskManager(include_defaults=False).load([config])
-        results = evaluate(BatchedHFLM(model, tokenizer, 512), loaded, bootstrap_iters=0)
+        results: Any = evaluate(BatchedHFLM(model, tokenizer, 512), loaded, bootstrap_iters=0)
         theirs = results["results"][config["task"]]
         ours = [r for r in records if r["subject"] == subject.name]
         correct = "correct" if form == "letter" else "cloze_correct"
@@ -152,6 +154,39 @@ def test_records_give_lm_evals_own_metrics(exam, form):
         if form == "cloze":
             by_byte = np.mean([r["cloze_correct_norm"] for r in ours])
             assert by_byte == pytest.approx(theirs["acc_bytes,none"])
+
+
+def test_written_letters_are_lm_evals(tmp_path):
+    """Against the built-in mmlu_generative: prompts, stop, filters and exact match."""
+    exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a_b": 40})), shots=2))
+    [subject] = exam.subjects
+    model, tokenizer = tiny_model("llama"), tiny_tokenizer()
+    letters = [tokenizer.encode(f" {letter}")[0] for letter in "ABCD"]
+    with torch.no_grad():  # letters and line breaks often win
+        model.lm_head.weight[letters] *= 2.5
+        model.lm_head.weight[tokenizer.encode("\n")[0]] *= 2.5
+    answers = _answers(model, tokenizer, subject, 512)
+    built_in = yaml.load(
+        (BUILT_IN / "generative" / "_default_template_yaml").read_text(), yaml.SafeLoader
+    )
+    config = task_config(subject, "letter") | {
+        key: built_in[key]
+        for key in ("output_type", "generation_kwargs", "metric_list", "filter_list")
+    }
+    config |= {"doc_to_target": "{{['A', 'B', 'C', 'D'][answer]}}", "doc_to_choice": None}
+    config["generation_kwargs"]["max_gen_toks"] = 8
+    results: Any = evaluate(
+        BatchedHFLM(model, tokenizer, 512),
+        TaskManager(include_defaults=False).load([config]),
+        bootstrap_iters=0,
+        log_samples=True,
+    )
+    samples = sorted(results["samples"][config["task"]], key=lambda sample: sample["doc_id"])
+    ours = [generated_fields(i, a) for i, a in zip(subject.test, answers, strict=True)]
+    assert [a.text for a in answers] == [sample["resps"][0][0] for sample in samples]
+    correct = [bool(sample["exact_match"]) for sample in samples]
+    assert [fields["generated_correct"] for fields in ours] == correct
+    assert 0 < sum(correct) < 40
 
 
 def test_cloze_equals_plain_forward_passes(exam):
