@@ -17,7 +17,10 @@ from mixing.pack import PackedRows
 from mixing.packing_ledger import PackingLedger
 from mixing.planned import Plan, PlanPhase
 from mixing.rows import RowReader
+from mixing.store import release_maps
 from mixing.tally import PhaseTally, share_tolerances, tally_phase
+
+_ROWS_BETWEEN_RELEASES = 16
 
 
 def receipt(
@@ -192,7 +195,9 @@ def _read_back(reader: RowReader, read_rows: int | None) -> tuple[int, list[str]
     count = total if read_rows is None else min(read_rows, total)
     chosen = np.arange(count) * total // max(1, count)
     problems = []
-    for joined in chosen.tolist():
+    for read, joined in enumerate(chosen.tolist()):
+        if read % _ROWS_BETWEEN_RELEASES == 0:
+            release_maps()  # or the pages of all shards stay in this process
         source = int(np.searchsorted(begins, joined, side="right")) - 1
         number = joined - int(begins[source])
         packed, row = reader.packed[source], reader.read(source, number)
