@@ -12,6 +12,8 @@ from evals.stats import chance_band, paired_drop, wilson
 
 Record = Mapping[str, Any]
 _COLLAPSE_GAP = 0.05
+NEAR_TIE = {"float32": 1e-4, "bfloat16": 0.05}
+"""Nats between two log-probabilities that the order of additions may turn round."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,13 @@ def item_records(
     return records
 
 
-def summarize_exam(records: Sequence[Record], shots: int) -> dict[str, Any]:
+def summarize_exam(records: Sequence[Record], shots: int, dtype: str = "float32") -> dict[str, Any]:
     """The exam's numbers, all from its records. Accuracies are micro averages over questions.
 
     ``gold_bpb`` is total bits over total bytes of the right choices. ``at_chance`` is true when
     the accuracy is not above the chance band, nor above what always giving the commonest right
-    letter would score (answers are not balanced: 26.9% of MMLU's are D).
+    letter would score (answers are not balanced: 26.9% of MMLU's are D). ``near_ties`` are
+    questions whose two likeliest letters are closer than another batch could move them.
     """
     n = len(records)
     accuracy = _accuracy(records, "correct")
@@ -117,6 +120,8 @@ def summarize_exam(records: Sequence[Record], shots: int) -> dict[str, Any]:
         "chance_band": list(band),
         "constant_accuracy": constant,
         "choice_shares": [float(count / n) for count in choices],
+        "near_ties": sum(_gap(r["logprobs"]) < NEAR_TIE[dtype] for r in records),
+        "near_tie_band": NEAR_TIE[dtype],
         "interval": list(wilson(sum(r["correct"] for r in records), n)),
         **_generative(records),
         "truncated_prompts": sum(r["truncated"] for r in records),
@@ -150,6 +155,11 @@ def _generative(records: Sequence[Record]) -> dict[str, Any]:
         "generative_gap": {"gap": found.drop, "lower": found.lower, "upper": found.upper},
         "format_collapse": found.lower > _COLLAPSE_GAP,
     }
+
+
+def _gap(logprobs: Sequence[float]) -> float:
+    best, second = sorted(logprobs, reverse=True)[:2]
+    return best - second
 
 
 def _accuracy(records: Sequence[Record], key: str) -> float | None:

@@ -38,7 +38,9 @@ def score_tables(records: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
     resamples, seed = settings["bootstrap"], settings["seed"]
     exam = records["exam"]
     return {
-        "exam": None if exam is None else summarize_exam(exam, settings["shots"]),
+        "exam": None
+        if exam is None
+        else summarize_exam(exam, settings["shots"], settings["dtype"]),
         "domain": {
             task: summarize_domain(
                 rows, settings["metrics"][task], resamples, seed, settings["fixed_precision"][task]
