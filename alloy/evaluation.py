@@ -5,20 +5,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from alloy.decontamination import by_task
 from alloy.planning import Planned
 from configs import Recipe
 from evals.bpb import EvalDocument
+from evals.domain_items import load_rows, template_use
 from evals.evaluate import evaluate_model
 from mixing.exclude import KEPT, heldout_documents
+from mixing.tokenizer import Decoder
 
 _PROGRESS_SECONDS = 10.0
+_TEMPLATE_DOCUMENTS = 500
 
 
 def evaluate(
     recipe: Recipe, planned: Planned, model: Path, out: Path, name: str, show: Callable[[str], None]
 ) -> dict[str, Any]:
     """Measure a Hugging Face folder; base and arms go the same way."""
-    tokenizer = planned.tokenizer
+    tokenizer, corpus = planned.tokenizer, planned.corpus
+    assert corpus is not None
     return evaluate_model(
         model,
         recipe.evals,
@@ -28,7 +33,38 @@ def evaluate(
         _sparsely(name, show),
         seq_len=recipe.data.seq_len,
         start_id=tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id,
+        decontaminated=by_task(recipe.evals, corpus.removed),
+        caveats=template_caveats(recipe, planned),
     )
+
+
+def template_caveats(recipe: Recipe, planned: Planned) -> list[str]:
+    """A line for each domain task whose prompts look like none of the first training documents:
+    a model is asked there in a form that it has not been shown."""
+    if not recipe.evals.domain:
+        return []
+    texts = list(_domain_texts(planned))
+    found = []
+    for task in recipe.evals.domain:
+        used = template_use([row.prompt for row in load_rows(task)], texts)
+        if texts and not used.holding:
+            form = used.end.strip() or used.start.strip()
+            found.append(
+                f"{task.name}: none of the first {used.texts} domain documents has the form of "
+                f"its prompts (all end in '{form[-40:]}')"
+            )
+    return found
+
+
+def _domain_texts(planned: Planned) -> Iterator[str]:
+    """The first training documents of each domain source."""
+    corpus = planned.corpus
+    assert corpus is not None
+    decoder = Decoder(planned.tokenizer)
+    for name, source in corpus.sources.items():
+        if source.role == "domain":
+            for document in (corpus.reasons[name] == KEPT).nonzero()[0][:_TEMPLATE_DOCUMENTS]:
+                yield decoder.text(corpus.readers[name].tokens(int(document)))
 
 
 def _sparsely(name: str, show: Callable[[str], None]) -> Callable[[str], None]:

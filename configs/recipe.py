@@ -5,17 +5,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     model_validator,
 )
 
-from configs.units import Count, Share
+from configs.evals import Evals
+from configs.section import Fraction, PositiveCount, Section
+from configs.units import Share
 
-Fraction = Annotated[Share, Field(ge=0.0, le=1.0)]
-PositiveCount = Annotated[Count, Field(gt=0)]
 Weights = dict[str, Annotated[float, Field(gt=0)]]
 LR_PHASES = ("warmup", "stable", "anneal")
 """The phases of the learning rate, each of which may carry a mix under its name."""
@@ -41,12 +39,6 @@ def _rate(value: float | str) -> float | str:
 
 def _as_axes(value: Any) -> Any:
     return (value,) if isinstance(value, dict) else value
-
-
-class Section(BaseModel):
-    """Common settings of all sections: frozen, no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Base(Section):
@@ -296,60 +288,6 @@ class Train(Section):
     """Steps in a row with non-finite gradients before the run stops."""
     deepspeed: dict[str, Any] = {}
     """Raw DeepSpeed keys; the ones that Alloy owns are refused."""
-
-
-class MmluTask(Section):
-    """Multiple choice in MMLU's form."""
-
-    path: str
-    """Folder with test/*_test.csv and dev/*_dev.csv, in either published layout."""
-    shots: Annotated[int, Field(ge=0, le=5)] = 5
-    """Worked examples before each question, from the dev files."""
-    limit_per_subject: PositiveCount | None = None
-    """Questions of each subject; left out: all."""
-    scorer: Literal["native", "lm_eval"] = "native"
-    """native shares what prompts have in common; lm_eval is lm-eval's own Hugging Face backend,
-    the oracle: the same numbers, many times slower."""
-    items: str | None = None
-    """JSONL of {subject, index, replayed}: which items ask for what the general sources hold,
-    so that replayed and never-replayed knowledge are scored apart."""
-
-
-class DomainTask(Section):
-    """A labelled test set of the domain."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    """Short name, used in every table."""
-    path: str
-    """JSONL with a prompt and the expected label in each row."""
-    prompt_column: str = "prompt"
-    """Key of the text that the model continues."""
-    label_column: str = "label"
-    """Key of the expected answer."""
-    metric: Literal["exact_label", "label_path"] = "exact_label"
-    """label_path scores 'a > b > c' per level and as a whole."""
-    max_new_tokens: PositiveCount = 32
-    """Longest generated answer; generation stops at the first line break."""
-    limit: PositiveCount | None = None
-    """Test rows; left out: all."""
-
-
-class Evals(Section):
-    """What the base and every arm are measured on, all in the same way."""
-
-    mmlu: MmluTask | None = None
-    domain: tuple[DomainTask, ...] = ()
-    batch_tokens: PositiveCount = 8192
-    """Tokens of one forward pass in evaluation."""
-    bpb_tokens: PositiveCount = 200_000
-    """Most tokens of each source for bits-per-byte."""
-    bootstrap: PositiveCount = 2000
-    """Resamples of an interval."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What is measured: ``mmlu`` where it is, and the domain tasks."""
-        return (*(() if self.mmlu is None else ("mmlu",)), *(task.name for task in self.domain))
 
 
 class Budget(Section):
