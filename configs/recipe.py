@@ -3,7 +3,14 @@
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from configs.units import Count, Share
 
@@ -12,10 +19,24 @@ PositiveCount = Annotated[Count, Field(gt=0)]
 Weights = dict[str, Annotated[float, Field(gt=0)]]
 LR_PHASES = ("warmup", "stable", "anneal")
 """The phases of the learning rate, each of which may carry a mix under its name."""
+RATE_WORDS = ("continued",)
+"""What ``schedule.peak_lr`` can be besides a number."""
 
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
+
+
+def _rate(value: float | str) -> float | str:
+    if value in RATE_WORDS:
+        return value
+    try:
+        rate = float(value)  # YAML reads 1e-4, without a point, as a string
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < 1:
+        raise ValueError(f"a learning rate is between 0 and 1, or {' or '.join(RATE_WORDS)}")
+    return rate
 
 
 def _as_axes(value: Any) -> Any:
@@ -43,8 +64,14 @@ class Base(Section):
     residual_scale: Annotated[float, Field(gt=0)] | None = None
     """Factor on the random output projections of attention and MLP, where GPT-2 has
     1/sqrt(2 x layers); left out: 1."""
+    step: Annotated[int, Field(gt=0)] | None = None
+    """Checkpoint of an Alloy run, by its step; left out: its newest good one."""
     start: Literal["weights", "weights+moments"] = "weights"
     """What is taken over: optimizer moments exist only in the folder of an Alloy run."""
+    data: Literal["fresh", "continued"] = "fresh"
+    """continued: sources that the run named in ``model`` read are read on where it stopped, in
+    its order, and their ``max_epochs`` count its reading too; its tokens are counted on.
+    fresh: every source begins anew."""
     compare_with: str | None = None
     """The model that arms are compared with, where it is not ``model`` itself: the annealed
     sibling of an un-annealed start. Arms end annealed, so their reference must be too."""
@@ -59,6 +86,8 @@ class Base(Section):
             raise ValueError("base.architecture needs a model_type, such as llama")
         if self.architecture is not None and self.start != "weights":
             raise ValueError("random weights have no moments: base.start must be weights")
+        if self.architecture is not None and (self.step is not None or self.data != "fresh"):
+            raise ValueError("random weights come of no run: base.step and base.data have no use")
         return self
 
 
@@ -174,8 +203,9 @@ class Schedule(Section):
     ``mix.unit``, repeats counted; the general share comes on top, and the run's length follows."""
     batch_tokens: PositiveCount = 1_000_000
     """Positions in one optimizer step, rounded down to whole rows."""
-    peak_lr: Annotated[float, Field(gt=0, lt=1)]
-    """Learning rate of the stable phase."""
+    peak_lr: Annotated[float | str, AfterValidator(_rate)]
+    """Learning rate of the stable phase; continued: the rate at which the base, an Alloy run,
+    stands at its checkpoint."""
     warmup: Fraction = 0.01
     """Share of the tokens with a rising learning rate."""
     anneal: Fraction = 0.2
@@ -187,6 +217,12 @@ class Schedule(Section):
     """Learning rate at the end of the anneal, as a share of the peak."""
     phases: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], PhaseMix] = {}
     """Mixes of single phases: warmup, stable, anneal, and named parts of the stable stretch."""
+
+    @property
+    def peak(self) -> float:
+        """``peak_lr`` of a schedule whose start is known, so that it is a number."""
+        assert isinstance(self.peak_lr, float)
+        return self.peak_lr
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:

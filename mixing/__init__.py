@@ -40,6 +40,7 @@ order.py           slots of a period, and the keyed permutation inside a source
 plan.py            mix and schedule over packed sources, compiled
 planned.py         what a compiled plan says, and the hash chain over its order
 seek.py            position to (source, row) and back
+cursors.py         how far each source was read, for a branch that goes on there
 rows.py            a row to arrays: ids, positions, targets, document lengths
 tally.py           every position of a phase, counted
 receipt.py         what the shards say was trained: asked against realised

@@ -10,14 +10,15 @@ from mixing.planned import Plan, PlanPhase, PlanSource
 
 def refuse_over_caps(plan: Plan, schedule: Schedule) -> None:
     """Raise UserError for the source that is furthest over its ``max_epochs``, if any is."""
-    over = [s for s in plan.sources if rows_read(plan, s.name) > row_cap(s)]
+    over = [s for s in plan.sources if rows_read(plan, s.name) > rows_left(s)]
     if not over:
         return
-    worst = max(over, key=lambda s: (plan.epochs[s.name] / s.max_epochs, s.name))
-    epochs = plan.epochs[worst.name]
+    worst = max(over, key=lambda s: (_all_epochs(plan, s) / s.max_epochs, s.name))
+    epochs = _all_epochs(plan, worst)
+    before = f"; {worst.first_use:,} before" if worst.first_use else ""
     message = (
         f"source '{worst.name}' would be read {epochs:.2f} times "
-        f"({rows_read(plan, worst.name):,} rows of {worst.rows:,}), over its max_epochs "
+        f"({rows_read(plan, worst.name):,} rows of {worst.rows:,}{before}), over its max_epochs "
         f"{worst.max_epochs:g}"
     )
     steps = fitting_steps(plan, worst, schedule)
@@ -40,6 +41,15 @@ def row_cap(source: PlanSource) -> int:
     return math.ceil(source.max_epochs * source.rows - 1e-9)
 
 
+def rows_left(source: PlanSource) -> int:
+    """Most rows that this plan may read: ``max_epochs`` counts the reading that it carries on."""
+    return row_cap(source) - source.first_use
+
+
+def _all_epochs(plan: Plan, source: PlanSource) -> float:
+    return (source.first_use + rows_read(plan, source.name)) / source.rows
+
+
 def fitting_steps(plan: Plan, source: PlanSource, schedule: Schedule) -> int:
     """The most steps of the same schedule and mix that keep ``source`` within its cap; 0: none."""
     counts = {phase.name: _slot_count(phase, source.name) for phase in plan.phases}
@@ -53,7 +63,7 @@ def fitting_steps(plan: Plan, source: PlanSource, schedule: Schedule) -> int:
     low, high = 0, plan.steps  # the cap holds at low and breaks at high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if most_rows(middle) <= row_cap(source) else (low, middle)
+        low, high = (middle, high) if most_rows(middle) <= rows_left(source) else (low, middle)
     return low
 
 
@@ -77,7 +87,7 @@ def fitting_shares(plan: Plan, source: PlanSource) -> list[tuple[str, float, flo
     it average A = w (1 - s) / (s (1 - w)) times its own units a row; a weight w' then needs the
     share s' = w' / (w' + A (1 - w')).
     """
-    spare = row_cap(source) - len(plan.phases)  # a phase may round up by one row
+    spare = rows_left(source) - len(plan.phases)  # a phase may round up by one row
     ratio = spare / rows_read(plan, source.name)
     fitting = []
     for phase in plan.phases:

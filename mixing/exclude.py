@@ -56,7 +56,7 @@ def exclusions(readers: Sequence[SourceReader], sources: Sequence[Source]) -> li
 
 
 def _duplicates(readers: Sequence[SourceReader], sources: Sequence[Source]) -> list[np.ndarray]:
-    """Mark all but the first of equal texts (xxh3_64 and size). 24 bytes a document of memory."""
+    """Mark all but the first of equal texts (xxh3_64 and size). 49 bytes a document of memory."""
     order = sorted(
         range(len(sources)), key=lambda i: (ROLE_ORDER[sources[i].role], sources[i].name)
     )

@@ -87,5 +87,6 @@ def _read(path: Path, name: str) -> PackedRows | None:
     # A plain array over the map: a memmap makes an object of every number that is read.
     values = np.asarray(np.memmap(path, "<i8", "r", offset=_HEADER_BYTES, shape=(numbers,)))
     row_starts, columns = values[: rows + 1], values[rows + 1 :].reshape(3, pieces)
-    found = PackedRows(header.get("seq_len"), row_starts, *columns)
+    document, start, length = columns
+    found = PackedRows(header.get("seq_len"), row_starts, document, start, length)
     return found if found.hash == header.get("hash") else None

@@ -223,6 +223,12 @@ def _mapped_shard(path: str, dtype: str, tokens: int) -> np.ndarray:
     return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(tokens,)))
 
 
+def release_maps() -> None:
+    """Let go of all shards, and of the memory of their pages that were read; they are mapped again
+    when asked for."""
+    _mapped_shard.cache_clear()
+
+
 @lru_cache(maxsize=8)
 def _frame_ids(path: str, begin: int, end: int | None) -> list[str | None]:
     with open(path, "rb") as file:

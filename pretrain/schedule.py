@@ -27,11 +27,11 @@ def lr_at(step: int, steps: int, bounds: tuple[int, int], schedule: Schedule) ->
     first_stable, first_anneal = bounds
     middle = step + 0.5
     if step < first_stable:
-        return schedule.peak_lr * middle / first_stable
+        return schedule.peak * middle / first_stable
     if step < first_anneal:
-        return schedule.peak_lr
+        return schedule.peak
     done = (middle - first_anneal) / (steps - first_anneal)
-    return schedule.peak_lr * _SHAPES[schedule.anneal_shape](done, schedule.final_lr_ratio)
+    return schedule.peak * _SHAPES[schedule.anneal_shape](done, schedule.final_lr_ratio)
 
 
 def first_steps(plan: Plan) -> tuple[int, int]:

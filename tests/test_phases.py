@@ -136,6 +136,9 @@ def test_phase_lengths_are_refused_where_they_say_nothing_or_too_much(
 def test_a_half_weighted_side_of_a_phase_is_refused() -> None:
     with pytest.raises(UserError, match="weights name 'law' but not 'chat'"):
         compiled({}, tokens=SEQ * 800, anneal=0.5, phases={"anneal": {"weights": {"law": 1}}})
+    mix = {"weights": {"law": 1, "chat": 1}}  # which a phase's own weights of that side replace
+    with pytest.raises(UserError, match="weights name 'law' but not 'chat'"):
+        compiled(mix, tokens=SEQ * 800, anneal=0.5, phases={"anneal": {"weights": {"law": 1}}})
 
 
 # The domain's tokens fixed -------------------------------------------------------------------

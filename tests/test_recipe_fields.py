@@ -5,9 +5,7 @@ process, evaluations of a tiny model.
 """
 
 import csv
-import datetime
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from conftest import tiny_recipe
+from one_rank import joined
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from alloy import hub
@@ -31,7 +29,7 @@ from checkpoints.tensors import EXP_AVG, WEIGHTS, read
 from configs import AlloyError, Recipe
 from configs.load import parse_recipe
 from configs.reference import sections
-from pretrain.engine import deepspeed_config, join_ranks
+from pretrain.engine import deepspeed_config
 from pretrain.launch import command
 from pretrain.run_folder import read_metrics
 from pretrain.worker import run_job
@@ -75,8 +73,7 @@ def trained(recipe: Recipe, folder: Path) -> Any:
         run = run_folder(recipe)
         run.mkdir(parents=True)
         write_json(run / "plan.json", plan.plan.to_json())
-        assert recipe.base is not None
-        run_job(_job(recipe, recipe.base, run, plan), lambda: False)
+        run_job(_job(recipe, run, plan), lambda: False)
     except AlloyError as error:
         return error.message.replace(str(folder), "")
     checkpoint, _ = last_good(run / "checkpoints")
@@ -127,22 +124,8 @@ def referred(recipe: Recipe, _: Path) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_rank() -> Any:
-    """A process group of one, as a launcher would set it up."""
-    environment = {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29641",
-        "DS_ACCELERATOR": "cpu",
-    }
-    before = {k: os.environ.get(k) for k in environment}
-    os.environ.update(environment)
-    join_ranks(datetime.timedelta(minutes=1))
-    yield
-    dist.destroy_process_group()
-    for key, value in before.items():
-        os.environ.pop(key) if value is None else os.environ.__setitem__(key, value)
+    with joined():
+        yield
 
 
 @pytest.fixture
@@ -227,6 +210,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "base.embedding_std": (trained, {}, "base.embedding_std=0.2"),
     "base.residual_scale": (trained, {}, "base.residual_scale=0.5"),
     "base.start": (trained, {"base": {"model": "{folder}/start"}}, "base.start=weights+moments"),
+    "base.step": (trained, {"base": {"model": "{folder}/start"}}, "base.step=9"),
+    "base.data": (planned, {"base": {"model": "{folder}/start"}}, "base.data=continued"),
     "base.compare_with": (referred, SWEEP, "base.compare_with={tiny}"),
     "base.compare_with_revision": (
         referred,

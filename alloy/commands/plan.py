@@ -65,7 +65,7 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
         "epochs": plan.epochs,
         "packing": {name: ledger.to_json() for name, ledger in planned.ledgers.items()},
         "phases": phases,
-        "learning_rate": curve(plan, recipe.schedule),
+        "learning_rate": curve(plan, planned.start.schedule),
         "sweep": None if recipe.sweep is None else _sweep(recipe),
     }
 
