@@ -159,7 +159,7 @@ def write_sweep(folder: Path, n: int = 1200, budget: Tree | None = None) -> Tree
     arms = []
     for name, kind, share, tokens, *_ in ARMS:
         write_run(folder / "arms" / name, share, tokens)
-        arm = {"name": name, "general_share": share, "kind": kind, "tokens": tokens}
+        arm = {"name": name, "general_share": share, "kind": kind, "tokens": tokens, "ranks": 2}
         arms.append(arm | {"run": f"arms/{name}", "eval": f"evals/{name}", "failed": None})
     sweep = {
         "name": "tiny world",

@@ -81,6 +81,7 @@ def _verdict(
         "lower_bound": lower,
         "upper_bound": upper,
         "detectable": detectable,
+        "underpowered": word == "inconclusive" and detectable is not None and detectable > allowed,
         "text": _sentence(word, budget, allowed, drop, lower, upper, detectable),
     }
 
@@ -94,6 +95,7 @@ def _undecided(budget: str, allowed: float, reason: str) -> Tree:
         "lower_bound": None,
         "upper_bound": None,
         "detectable": None,
+        "underpowered": False,
         "text": reason,
     }
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from alloy.report.inputs import DomainRow, ExamRow
 from alloy.report.records import Entry
-from alloy.report.schema import DomainRow, ExamRow
 from alloy.report.scores import ROLES, SEED, bpb_rows
 from evals import bootstrap, stats
 

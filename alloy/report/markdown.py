@@ -9,7 +9,14 @@ Tree = dict[str, Any]
 
 
 def markdown_report(report: Tree) -> str:
-    """Recommendation, caveats, headline table, comparisons, verdicts, receipts."""
+    """Recommendation, caveats, headline table, comparisons, verdicts, law, cost, receipts.
+
+    Runs against other bases follow, each in the same way.
+    """
+    return "\n".join(_one_report(one) for one in (report, *report["others"]))
+
+
+def _one_report(report: Tree) -> str:
     parts = [
         f"# Forgetting report: {escape_markdown(report['name'], 120)}",
         _recommendation(report),
@@ -23,6 +30,8 @@ def markdown_report(report: Tree) -> str:
         _budgets(report),
         "## The law of the ratio",
         _law(report),
+        "## Cost",
+        _cost(report),
         "## Receipts",
         _receipts(report),
     ]
@@ -90,6 +99,24 @@ def _law(report: Tree) -> str:
     told = [*report["law"], *report["confirmations"]]
     lines = [f"- {escape_markdown(one['text'])}" for one in told]
     return "\n".join(lines) or "No law is fitted: it needs arms at four general shares or more."
+
+
+def _cost(report: Tree) -> str:
+    header = ["model", "tokens", "tokens a second", "ranks", "rank-hours", "money"]
+    rows = []
+    for arm in report["arms"]:
+        cost = arm["cost"] or {}
+        rows.append(
+            [
+                escape_markdown(arm["name"], 40),
+                number(arm["tokens"], "tokens"),
+                number(cost.get("tokens_per_second"), "count"),
+                number(cost.get("ranks"), "count"),
+                number(cost.get("rank_hours"), "hours"),
+                number(cost.get("money"), "money"),
+            ]
+        )
+    return _table(header, rows)
 
 
 def _receipts(report: Tree) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from alloy.report.inputs import BpbRow, BpbSummary, DomainSummary, ExamRow, ExamSummary
 from alloy.report.records import Entry
-from alloy.report.schema import BpbRow, BpbSummary, DomainSummary, ExamRow, ExamSummary
 from evals import bootstrap, stats
 
 ROLES = ("general", "retention", "domain")

@@ -87,5 +87,7 @@ _WRITERS: dict[str, Callable[[Any], str]] = {
     "p": _probability,
     "lr": _learning_rate,
     "seconds": lambda v: f"{v:,.0f} s",
+    "hours": lambda v: f"{v:,.3f}",
+    "money": lambda v: f"{v:,.2f}",
 }
 KINDS = tuple(_WRITERS)
