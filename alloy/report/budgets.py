@@ -43,6 +43,12 @@ def _retention_verdict(change: Tree | None, allowed: float) -> Tree:
     """Whether bits per byte of retention text rise by at most ``allowed``."""
     if change is None:
         return _undecided("retention_bpb", allowed, NO_RETENTION)
+    if change["interval"] is None:
+        reason = (
+            f"inconclusive: a change of {number(change['change'], 'bpb_change')} bpb was measured "
+            f"on {change['documents']} documents, too few for an interval"
+        )
+        return _undecided("retention_bpb", allowed, reason)
     return _verdict(
         "retention_bpb",
         allowed,

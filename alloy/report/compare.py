@@ -111,11 +111,12 @@ def bpb_change(base: Entry, arm: Entry, role: str, resamples: int) -> Tree | Non
         resamples,
         SEED,
     )
+    enough = len(pairs) >= bootstrap.FEWEST_DOCUMENTS
     return {
         "change": found.value,
-        "interval": [found.low, found.high],
-        "lower": found.lower,
-        "upper": found.upper,
+        "interval": [found.low, found.high] if enough else None,
+        "lower": found.lower if enough else None,
+        "upper": found.upper if enough else None,
         "documents": len(pairs),
         "unpaired": unpaired,
     }

@@ -3,7 +3,7 @@
 from typing import Any
 
 from alloy.report.headline import escape_markdown, markdown_table
-from alloy.report.text import MISSING, number
+from alloy.report.text import MISSING, number, with_interval
 
 Tree = dict[str, Any]
 
@@ -80,8 +80,7 @@ def _changes(report: Tree) -> str:
 def _with_interval(change: Tree | None, kind: str) -> str:
     if change is None:
         return MISSING
-    low, high = (number(value, kind) for value in change["interval"])
-    return f"{number(change['change'], kind)} ({low} to {high})"
+    return with_interval(change["change"], change["interval"], kind)
 
 
 def _budgets(report: Tree) -> str:

@@ -41,12 +41,14 @@ class Change(Part):
 
 
 class BpbChange(Part):
-    """Arm minus base on the same documents; ``lower`` and ``upper`` are one-sided bounds."""
+    """Arm minus base on the same documents; ``lower`` and ``upper`` are one-sided bounds.
+
+    Of fewer than ten documents there is no interval, and no bound."""
 
     change: float
     interval: Interval
-    lower: float
-    upper: float
+    lower: Number
+    upper: Number
     documents: int
     unpaired: int
 

@@ -203,8 +203,8 @@ def _bits_per_byte(rows: Sequence[BpbRow]) -> float | None:
 
 
 def _bpb_interval(rows: Sequence[BpbRow], resamples: int) -> list[float] | None:
-    """95% bootstrap over documents; one document has no spread to resample."""
-    if len(rows) < 2 or _bits_per_byte(rows) is None:
+    """95% bootstrap over documents."""
+    if len(rows) < bootstrap.FEWEST_DOCUMENTS or _bits_per_byte(rows) is None:
         return None
     bits, size = np.array([r.bits for r in rows]), np.array([r.bytes for r in rows])
     return list(bootstrap.bootstrap_ratio(bits, size, resamples, SEED))
