@@ -297,6 +297,9 @@ class Budget(Section):
     """Largest drop of MMLU accuracy in points (hundredths)."""
     retention_bpb: Annotated[float, Field(gt=0)] | None = None
     """Largest rise of bits-per-byte on retention text."""
+    domain_f1: Annotated[float, Field(gt=0)] | None = None
+    """Largest loss of domain F1 (0 to 1) against the arm of a sweep with the least general text:
+    what mixing may cost. The control and the saturation run are not judged by it."""
 
 
 class Sweep(Section):

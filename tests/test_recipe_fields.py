@@ -343,6 +343,7 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     ),
     "evals.lm_eval[].limit": (measured, NAMED, "evals.lm_eval.arc_easy.limit=2"),
     "budget.mmlu_points": (swept, SWEEP, "budget.mmlu_points=1"),
+    "budget.domain_f1": (swept, SWEEP, "budget.domain_f1=0.05"),
     "budget.retention_bpb": (swept, SWEEP, "budget.retention_bpb=0.1"),
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),
     "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),

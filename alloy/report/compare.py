@@ -89,6 +89,8 @@ def f1_change(base: Sequence[DomainRow], arm: Sequence[DomainRow], resamples: in
     return {
         "change": found.value,
         "interval": [found.low, found.high],
+        "drop_lower": -found.upper,
+        "drop_upper": -found.lower,
         "n": len(pairs),
         "unpaired": unpaired,
         "lost": test.lost,

@@ -44,10 +44,12 @@ class ArmSpec(Record):
 
 
 class BudgetSpec(Record):
-    """The forgetting allowed: points of exam accuracy, bits-per-byte on retention text."""
+    """What is allowed: lost points of exam accuracy, risen bits-per-byte on retention text, domain
+    F1 lost against the least general arm."""
 
     mmlu_points: float | None = None
     retention_bpb: float | None = None
+    domain_f1: float | None = None
 
 
 class SweepSpec(Record):

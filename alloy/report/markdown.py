@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from alloy.report.budgets import WORDS
 from alloy.report.headline import escape_markdown, markdown_table
 from alloy.report.text import MISSING, number, with_interval
 
@@ -87,7 +88,7 @@ def _budgets(report: Tree) -> str:
     lines = []
     for arm in report["arms"]:
         for verdict in arm["verdicts"]:
-            name = "exam" if verdict["budget"] == "mmlu_points" else "retention"
+            name = WORDS[verdict["budget"]].title
             lines.append(
                 f"- {escape_markdown(arm['name'], 40)}, {name}: {escape_markdown(verdict['text'])}"
             )

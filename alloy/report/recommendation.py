@@ -7,7 +7,7 @@ import numpy as np
 
 from alloy.law.fit import FEWEST_SHARES, LEVELS
 from alloy.law.recommend import Recommendation, recommend
-from alloy.report.budgets import NO_RATIO, budget_name
+from alloy.report.budgets import NO_RATIO, WORDS
 from alloy.report.laws import FittedLaw
 from alloy.report.text import number, with_interval
 
@@ -180,7 +180,7 @@ def _by_arms(base: Tree, candidates: Sequence[tuple[int, Tree]], budget: Tree) -
     part = gain / full if gain is not None and full is not None and full > 0 else None
     words = [
         f"{number(arm['general_share'], 'share')} general is the smallest measured share that "
-        f"keeps every budget ({', '.join(budget_name(v['budget']) for v in arm['verdicts'])})"
+        f"keeps every budget ({', '.join(WORDS[v['budget']].title for v in arm['verdicts'])})"
     ]
     if arm["domain_f1"] is not None:
         words.append(f"its domain F1 is {number(arm['domain_f1'], 'f1')}")
@@ -206,7 +206,7 @@ def _why(budget: Tree) -> str:
 
 
 def _no_ratio(candidates: Sequence[tuple[int, Tree]], budget: Tree) -> str:
-    limits = [f"{v:g} {budget_name(k)}" for k, v in budget.items() if v is not None]
+    limits = [f"{v:g} {WORDS[k].title}" for k, v in budget.items() if v is not None]
     words = [arm["verdict"] for _, arm in candidates]
     counted = f"{words.count('broken')} broken, {words.count('inconclusive')} inconclusive"
     unjudged = words.count(None)

@@ -102,7 +102,7 @@ class SourceBpb(Part):
 class Verdict(Part):
     """A budget on one arm; the drop and its bounds are in the budget's own unit."""
 
-    budget: Literal["mmlu_points", "retention_bpb"]
+    budget: Literal["mmlu_points", "retention_bpb", "domain_f1"]
     allowed: float
     verdict: Literal["kept", "broken", "inconclusive"]
     drop: Number
@@ -206,6 +206,8 @@ class Arm(Model):
 class Budget(Part):
     mmlu_points: Number
     retention_bpb: Number
+    domain_f1: Number
+    """F1 that mixing may cost, against the least general arm."""
 
 
 class TotalCost(Part):
