@@ -93,11 +93,12 @@ def eval_documents(planned: Planned, most_tokens: int) -> Iterator[EvalDocument]
 
     Of each source as many documents as fit into ``most_tokens``, at least one; of a document at
     most its first ``most_tokens / PASSAGES`` tokens, so that a few long ones do not stand for the
-    source. The tokens that the build put around a document are left out: they stand for no byte
-    of text. Of a conversation the whole rendering counts, not only what is supervised.
+    source (whole where the tokenizer is not BPE: the bytes of a part are not known then). The
+    tokens that the build put around a document are left out: they stand for no byte of text. Of
+    a conversation the whole rendering counts, not only what is supervised.
     """
     longest = max(1, most_tokens // PASSAGES)
-    decoder = Decoder(planned.tokenizer)
+    decoder = _bpe_decoder(planned)
     corpus = planned.corpus
     assert corpus is not None
     for name, source in corpus.sources.items():
@@ -111,7 +112,7 @@ def eval_documents(planned: Planned, most_tokens: int) -> Iterator[EvalDocument]
             tokens = reader.tokens(int(document))
             tokens = tokens[begin : len(tokens) - has_eos]
             text_bytes = int(reader.text_bytes[document])
-            if len(tokens) > longest:
+            if len(tokens) > longest and decoder is not None:
                 tokens = tokens[:longest]
                 text_bytes = int(decoder.token_ends(tokens)[-1])
             total += len(tokens)
@@ -125,3 +126,10 @@ def eval_documents(planned: Planned, most_tokens: int) -> Iterator[EvalDocument]
                 token_ids=tokens,
                 text_bytes=text_bytes,
             )
+
+
+def _bpe_decoder(planned: Planned) -> Decoder | None:
+    try:
+        return Decoder(planned.tokenizer)
+    except UserError:
+        return None
