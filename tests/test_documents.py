@@ -12,14 +12,8 @@ import pytest
 import zstandard
 
 from configs import Source, UserError
-from mixing.documents import (
-    Block,
-    HashingReader,
-    Row,
-    RowOptions,
-    parse_row,
-    read_blocks,
-)
+from mixing.blocks import Block, HashingReader, read_blocks
+from mixing.documents import Row, RowOptions, parse_row
 from mixing.inputs import find_files, fingerprint, hash_file
 from mixing.ledger import BadRow
 
