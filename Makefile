@@ -4,7 +4,7 @@ BIN := .venv/bin
 # One thread a process: two training ranks share two cores, and results do not depend on it.
 export OMP_NUM_THREADS = 1
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench bench-peers clean
 
 demo: .venv/.ready
 	$(BIN)/alloy demo
@@ -20,8 +20,14 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+WITH_PEERS := $(addprefix benchmarks/,harness.py tokenize.py tokenizing.py order.py loader.py memory.py)
 bench: .venv/.ready
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out $(WITH_PEERS),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Beside other systems, which get an environment of their own; about twenty minutes on two cores.
+bench-peers: .venv/.ready
+	PYTHON=$(PYTHON) benchmarks/peers.sh
+	@for name in tokenize order loader memory; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Alloy needs Python 3.11 or newer")'
@@ -30,4 +36,4 @@ bench: .venv/.ready
 	touch $@
 
 clean:
-	rm -rf .venv .alloy runs build *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-peers .alloy runs build *.egg-info .pytest_cache .ruff_cache

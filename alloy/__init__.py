@@ -7,15 +7,19 @@ commands/      one thin file a verb: load, call, print
 tokenizing.py  which tokenizer a recipe means, and whether it is the base's
 hub.py         a model named in a recipe to a folder on this machine
 planning.py    recipe to plan, exact where the sources are built, estimated where not
+starting.py    the base and the rate of a recipe made definite; what is carried on
+extending.py   whether a recipe may go on in a run folder, perhaps with another future
 erasing.py     documents by id out of the store of a recipe
 estimate.py    sizes of sources that are not built yet, from a sample
 training.py    a recipe's run folder, from the plan to the exported model
 building.py    the sources of a recipe into the store
 decontamination.py  the recipe's eval texts, looked for in its sources
 evaluation.py  a model's measurements: exam, domain tasks, bits-per-byte
-sweep.py       the arms of a ratio sweep and the record that the report reads
+arms.py        which runs a sweep is made of, and the recipe of each
+sweep.py       the runs of a sweep and the record that the report reads
 demo.py        the embedded world through all of it
 world/         the embedded world
+law/           a loss as a function of the share, and the share that a budget asks for
 report/        JSON records to one HTML page, JSON and Markdown
 """
 

@@ -26,10 +26,10 @@ PRETRAIN_LR = 2e-3
 ARM_LR = 1e-3
 """Half of the pre-training rate, falling to 0 over the whole arm, as in mid-training from an
 un-annealed checkpoint (OLMo 2)."""
-TRUNK_TOKENS = 3_072_000
-BASE_TOKENS = 307_200
+TRUNK_TOKENS = 3_891_200
+BASE_TOKENS = 409_600
 ARM_TOKENS = 491_520
-SHARES = (0.0, 0.1, 0.25, 0.5, 1.0)
+SHARES = (0.0, 0.1, 0.25, 0.75, 1.0)
 NOTE = (
     "A tiny model in an invented world: it exaggerates forgetting, and this exam is in MMLU's "
     "form but is not MMLU."

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from alloy.decontamination import eval_hashes, eval_sets
 from alloy.estimate import estimated_source
+from alloy.starting import StartPoint, start_point
 from alloy.tokenizing import open_tokenizer
 from configs import Data, Recipe
 from mixing.build import find_source
 from mixing.corpus import Corpus, is_searched, open_corpus
+from mixing.cursors import carried_on
 from mixing.packing_ledger import PackingLedger
 from mixing.plan import Plan, PlanSource, compile_plan, plan_source
 from mixing.rows import RowReader
@@ -19,6 +21,7 @@ class Planned:
     """A plan and what it was made from; without a corpus the plan is an estimate."""
 
     plan: Plan
+    start: StartPoint
     tokenizer: TokenizerFile
     keys: dict[str, str]
     """Content addresses of the built sources, by name."""
@@ -41,6 +44,7 @@ class Planned:
 def plan_recipe(recipe: Recipe) -> Planned:
     """Plan without building anything; reads only what is there."""
     tokenizer = open_tokenizer(recipe.base, recipe.data)
+    start = start_point(recipe)
     found = {s.name: find_source(s, recipe.data, tokenizer) for s in recipe.data.sources}
     keys = {name: key for name, key in found.items() if key is not None}
     hashes = eval_hashes(eval_sets(recipe))
@@ -48,10 +52,12 @@ def plan_recipe(recipe: Recipe) -> Planned:
     corpus = open_corpus(recipe.data, keys, hashes) if ready else None
     if corpus is not None:
         sources = _built_sources(corpus, keys)
+        if start.cursors is not None:
+            sources = carried_on(sources, start.cursors, recipe.data)
     else:
         sources = _estimated_sources(recipe.data, tokenizer)
-    plan = compile_plan(sources, recipe.data, recipe.mix, recipe.schedule, estimated=corpus is None)
-    return Planned(plan, tokenizer, keys, hashes, corpus)
+    plan = compile_plan(sources, recipe.data, recipe.mix, start.schedule, estimated=corpus is None)
+    return Planned(plan, start, tokenizer, keys, hashes, corpus)
 
 
 def _built_sources(corpus: Corpus, keys: dict[str, str]) -> list[PlanSource]:

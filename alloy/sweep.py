@@ -1,31 +1,24 @@
-"""The arms of a ratio sweep: independent runs, measured in the same way as their base."""
+"""A sweep: independent runs, measured in the same way as their base, and the record of them."""
 
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from alloy.arms import Arm, arm_recipe, arms, confirming
 from alloy.building import build_recipe
 from alloy.evaluation import evaluate
 from alloy.hub import hugging_face_folder
-from alloy.planning import plan_recipe
+from alloy.planning import Planned, plan_recipe
 from alloy.training import run_folder, train_recipe
 from checkpoints.folder import write_json
 from configs import AlloyError, Recipe, UserError
+from mixing.plan import Plan
 
 Show = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One run of a sweep."""
-
-    name: str
-    kind: Literal["arm", "control", "saturation"]
-    general_share: float
-    tokens: int
+Tree = dict[str, Any]
+NOT_RUN = "not run yet"
 
 
 def reference_model(recipe: Recipe) -> Path:
@@ -38,6 +31,70 @@ def reference_model(recipe: Recipe) -> Path:
     return hugging_face_folder(base.model, base.revision)
 
 
+def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
+    """Train and measure every arm, and write sweep.json beside them.
+
+    All arms are planned before the first is trained, so that a share that cannot be met costs
+    nothing. A failed arm is recorded with its reason and does not stop the others; what is done
+    already is reused. sweep.json is written anew after each arm. ``confirm`` adds a run at that
+    share, which stays in the record of later sweeps in this folder.
+    """
+    began = time.monotonic()
+    folder = run_folder(recipe)
+    build_recipe(recipe, show)
+    wanted = [*arms(recipe), *_confirming(recipe, folder, confirm)]
+    planned = [(arm, arm_recipe(recipe, arm)) for arm in wanted]
+    plans = {arm.name: _plan(own, recipe, show) for arm, own in planned}
+    measured_on = plan_recipe(recipe)
+    evaluate(recipe, measured_on, reference_model(recipe), folder / "evals/base", "base", show)
+    entries = [arm_entry(arm, own, plans[arm.name]) for arm, own in planned]
+    for (arm, own), entry in zip(planned, entries, strict=True):
+        entry["failed"] = _run_arm(arm, own, recipe, measured_on, folder, show)
+        seconds = round(time.monotonic() - began, 1)
+        write_json(folder / "sweep.json", sweep_record(recipe, entries, seconds))
+    return sweep_record(recipe, entries, round(time.monotonic() - began, 1))
+
+
+def failures(record: Tree) -> list[str]:
+    """A line for each arm without scores."""
+    return [f"{arm['name']}: {arm['failed']}" for arm in record["arms"] if arm["failed"]]
+
+
+def sweep_record(recipe: Recipe, entries: list[Tree], seconds: float) -> Tree:
+    """What the report reads: where the records of the base and of each arm are."""
+    return {
+        "name": recipe.name,
+        "seconds": seconds,
+        # Arms with the domain's tokens fixed are of different lengths.
+        "tokens_per_arm": recipe.schedule.tokens if recipe.schedule.tokens_of == "run" else None,
+        "budget": recipe.budget.model_dump(),
+        "note": recipe.note,
+        "base": {
+            "name": "base",
+            "model": str(reference_model(recipe)),
+            "annealed": _annealed(recipe),
+            "eval": "evals/base",
+        },
+        "arms": entries,
+    }
+
+
+def arm_entry(arm: Arm, own: Recipe, plan: Plan) -> Tree:
+    """An arm's line in sweep.json, before it was run."""
+    return {
+        "name": arm.name,
+        "kind": arm.kind,
+        "general_share": arm.general_share,
+        "tokens": plan.rows * plan.seq_len,
+        "seed": arm.seed,
+        "settings": arm.settings,
+        "ranks": own.train.ranks,
+        "run": f"arms/{arm.name}",
+        "eval": f"evals/{arm.name}",
+        "failed": NOT_RUN,
+    }
+
+
 def _annealed(recipe: Recipe) -> bool | None:
     """Whether the reference ends annealed, where it is an Alloy run, which says so."""
     lineage = reference_model(recipe).parent / "lineage.json"
@@ -46,88 +103,36 @@ def _annealed(recipe: Recipe) -> bool | None:
     return bool(json.loads(lineage.read_text(encoding="utf-8"))["annealed"])
 
 
-def arms(recipe: Recipe) -> list[Arm]:
-    """The arms by ascending general share, then the saturation check of the first of them."""
-    if recipe.sweep is None:
-        raise UserError("the recipe has no sweep", "add sweep: {general: [0, 0.05, 0.25]}")
-    shares = sorted(set(recipe.sweep.general))
-    total = recipe.schedule.tokens
-    found = [
-        Arm(f"general_{share:g}", "control" if share == 1 else "arm", share, total)
-        for share in shares
-    ]
-    if recipe.sweep.saturation is not None:
-        part = recipe.sweep.saturation
-        name = f"general_{shares[0]:g}_at_{part:g}_tokens"
-        found.append(Arm(name, "saturation", shares[0], round(part * total)))
-    return found
+def _confirming(recipe: Recipe, folder: Path, confirm: float | None) -> list[Arm]:
+    """The confirming runs of this folder so far, and the one that is asked for."""
+    path, shares = folder / "sweep.json", []
+    if path.is_file():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        shares = [arm["general_share"] for arm in record["arms"] if arm["kind"] == "confirm"]
+    if confirm is not None:
+        shares.append(confirm)
+    return [confirming(recipe, share) for share in dict.fromkeys(shares)]
 
 
-def arm_recipe(recipe: Recipe, arm: Arm) -> Recipe:
-    """The recipe of one arm: another share, perhaps other tokens, and a run folder of its own."""
-    return recipe.model_copy(
-        update={
-            "name": f"{recipe.name}/arms/{arm.name}",
-            "mix": recipe.mix.model_copy(update={"general": arm.general_share}),
-            "schedule": recipe.schedule.model_copy(update={"tokens": arm.tokens}),
-            "sweep": None,
-        }
-    )
+def _plan(own: Recipe, recipe: Recipe, show: Show) -> Plan:
+    """The plan of an arm; an arm with data of its own is built first."""
+    if own.data != recipe.data:
+        build_recipe(own, show)
+    return plan_recipe(own).plan
 
 
-def run_sweep(recipe: Recipe, show: Show) -> dict[str, Any]:
-    """Train and measure every arm, and write sweep.json beside them.
-
-    All arms are planned before the first is trained, so that a share that cannot be met costs
-    nothing. A failed arm is recorded with its reason and does not stop the others.
-    """
-    began = time.monotonic()
-    folder = run_folder(recipe)
-    build_recipe(recipe, show)
-    planned = [(arm, arm_recipe(recipe, arm)) for arm in arms(recipe)]
-    for _, own in planned:
-        plan_recipe(own)
-    evaluate(
-        recipe, plan_recipe(recipe), reference_model(recipe), folder / "evals/base", "base", show
-    )
-    done = [_run_arm(arm, own, folder, show) for arm, own in planned]
-    record = sweep_record(recipe, done, round(time.monotonic() - began, 1))
-    write_json(folder / "sweep.json", record)
-    return record
-
-
-def sweep_record(recipe: Recipe, done: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """What the report reads: where the records of the base and of each arm are."""
-    return {
-        "name": recipe.name,
-        "seconds": seconds,
-        "tokens_per_arm": recipe.schedule.tokens,
-        "budget": recipe.budget.model_dump(),
-        "world_note": recipe.note,
-        "base": {
-            "name": "base",
-            "model": str(reference_model(recipe)),
-            "annealed": _annealed(recipe),
-            "eval": "evals/base",
-        },
-        "arms": done,
-    }
-
-
-def _run_arm(arm: Arm, own: Recipe, folder: Path, show: Show) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "name": arm.name,
-        "kind": arm.kind,
-        "general_share": arm.general_share,
-        "tokens": arm.tokens,
-        "run": f"arms/{arm.name}",
-        "eval": f"evals/{arm.name}",
-        "failed": None,
-    }
+def _run_arm(
+    arm: Arm, own: Recipe, recipe: Recipe, measured_on: Planned, folder: Path, show: Show
+) -> str | None:
+    """Train an arm and measure it on what the base is measured on; the reason if it failed."""
     try:
         export = train_recipe(own, show)
-        evaluate(own, plan_recipe(own), export, folder / entry["eval"], arm.name, show)
+        evaluate(recipe, measured_on, export, folder / f"evals/{arm.name}", arm.name, show)
     except AlloyError as error:
-        show(f"{arm.name}: failed: {error.message}")
-        entry["failed"] = error.message
-    return entry
+        reason = error.message
+    except (RuntimeError, OSError) as error:  # torch's, memory among them, and the disk's
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+    else:
+        return None
+    show(f"{arm.name}: failed: {reason}")
+    return reason

@@ -8,23 +8,20 @@ from typing import Any
 
 from alloy.building import build_recipe
 from alloy.decontamination import by_task
+from alloy.extending import extensions, go_on_or_refuse
 from alloy.hub import local_model
 from alloy.planning import Planned, plan_recipe
+from alloy.starting import run_folder
 from alloy.tokenizing import tokenizer_name
-from checkpoints.folder import last_good, write_json
+from checkpoints.folder import Checkpoint, last_good, write_json
 from configs import Base, Recipe, UserError
 from mixing.receipt import receipt
 from pretrain.job import Job
 from pretrain.launch import run_ranks
-from pretrain.run_folder import claim
 
 # What may change between two starts of one run: none of it changes what is computed.
 _FREE_TRAIN_KEYS = {"ranks", "micro_batch_rows", "checkpoint_tokens", "keep_last"}
 RECEIPT_WINDOWS = 10
-
-
-def run_folder(recipe: Recipe) -> Path:
-    return Path(recipe.run_dir) / recipe.name
 
 
 def train_recipe(recipe: Recipe, show: Callable[[str], None]) -> Path:
@@ -39,18 +36,20 @@ def train_recipe(recipe: Recipe, show: Callable[[str], None]) -> Path:
     _check_writable(run)
     build_recipe(recipe, show)
     planned = plan_recipe(recipe)
-    claim(run, deciding(recipe))
-    if _complete(run, planned):
+    reached, _ = last_good(run / "checkpoints")
+    go_on_or_refuse(run, deciding(recipe, planned), planned, reached)
+    if _complete(run, planned, reached):
         show(f"{recipe.name}: already trained")
         return run / "export"
     _write_plan(run, planned)
-    run_ranks(_job(recipe, recipe.base, run, planned), lambda line: show(f"{recipe.name}: {line}"))
+    run_ranks(_job(recipe, run, planned), lambda line: show(f"{recipe.name}: {line}"))
     return run / "export"
 
 
-def deciding(recipe: Recipe) -> dict[str, Any]:
+def deciding(recipe: Recipe, planned: Planned) -> dict[str, Any]:
     """The settings that decide a run's result; the rest may change when it is started again."""
-    tree = recipe.model_dump(mode="json", include={"base", "data", "mix", "schedule", "train"})
+    tree = recipe.model_dump(mode="json", include={"base", "data", "mix", "train"})
+    tree["schedule"] = planned.start.schedule.model_dump(mode="json")
     for key in ("store", "max_contaminated"):
         tree["data"].pop(key)
     tree["train"] = {k: v for k, v in tree["train"].items() if k not in _FREE_TRAIN_KEYS}
@@ -64,12 +63,11 @@ def _check_writable(run: Path) -> None:
         raise UserError(f"run folder {run}: {there} is not writable", "choose another run_dir")
 
 
-def _complete(run: Path, planned: Planned) -> bool:
-    checkpoint, _ = last_good(run / "checkpoints")
+def _complete(run: Path, planned: Planned, reached: Checkpoint | None) -> bool:
     return (
-        checkpoint is not None
-        and checkpoint.state["complete"]
-        and checkpoint.state["plan_hash"] == planned.plan.hash
+        reached is not None
+        and reached.state["complete"]
+        and reached.state["plan_hash"] == planned.plan.hash
         and (run / "lineage.json").is_file()
     )
 
@@ -94,14 +92,18 @@ def _start_folder(base: Base) -> str | None:
     return str(local_model(base.model, base.revision, weights=True).resolve())
 
 
-def _job(recipe: Recipe, base: Base, run: Path, planned: Planned) -> Job:
+def _job(recipe: Recipe, run: Path, planned: Planned) -> Job:
+    start = planned.start
+    base, parent = start.base, start.parent
     assert planned.corpus is not None
+    assert base is not None
     return Job(
         run=str(run.resolve()),
         base=base.model_copy(update={"model": _start_folder(base)}),
         data=recipe.data,
-        schedule=recipe.schedule,
+        schedule=start.schedule,
         train=recipe.train,
+        cursors=start.cursors,
         keys=planned.keys,
         eval_hashes=planned.eval_hashes,
         tokenizer=tokenizer_name(base, recipe.data),
@@ -109,7 +111,10 @@ def _job(recipe: Recipe, base: Base, run: Path, planned: Planned) -> Job:
             "base": base.model or f"random {json.dumps(base.architecture, sort_keys=True)}",
             "revision": base.revision,
             "start": base.start,
-            "peak_lr": recipe.schedule.peak_lr,
+            "parent": parent,
+            "tokens_before": parent["tokens"] if parent and base.data == "continued" else 0,
+            "extensions": extensions(run),
+            "peak_lr": start.schedule.peak,
             "annealed": recipe.schedule.anneal > 0,
             "final_lr_ratio": recipe.schedule.final_lr_ratio,
             "general_share": recipe.mix.general,

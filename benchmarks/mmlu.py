@@ -27,10 +27,10 @@ from transformers import (
 )
 
 from configs.recipe import MmluTask
-from evals.exam_records import ItemScore
-from evals.lm_eval_tasks import score_exam
+from evals.exam_records import Form, ItemScore, score_exam
+from evals.lm_eval_tasks import lm_eval_scorer
 from evals.mmlu_items import Exam, load_exam
-from evals.mmlu_scorer import score_letters
+from evals.mmlu_scorer import native_scorer
 from evals.model_state import compute_dtype, context_tokens
 
 SHAPES = {  # hidden, intermediate, layers, heads
@@ -51,6 +51,7 @@ TOKENIZER = DATA / "tokenizers" / "pythia_20b.json"
 @click.option("--shots", type=click.IntRange(0, 5), default=5)
 @click.option("--subjects", default="anatomy,global_facts", help="Comma-separated, or 'all'.")
 @click.option("--limit", type=int, default=20, help="Questions of each subject; 0: all.")
+@click.option("--form", type=click.Choice(["letter", "cloze"]), default="letter")
 @click.option("--batch-tokens", type=int, default=8192)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the JSON here.")
 def main(
@@ -62,6 +63,7 @@ def main(
     shots: int,
     subjects: str,
     limit: int,
+    form: Form,
     batch_tokens: int,
     out: Path | None,
 ) -> None:
@@ -89,7 +91,8 @@ def main(
                 "tokenizer": tokenizer.name,
                 "shots": shots,
                 "subjects": len(exam.subjects),
-                **compare(model, fast, exam, batch_tokens),
+                "form": form,
+                **compare(model, fast, exam, form, batch_tokens),
             }
         )
     click.echo(table(results))
@@ -100,7 +103,8 @@ def main(
 def table(results: list[dict[str, Any]]) -> str:
     """Markdown, one row a model."""
     columns = (
-        *("architecture", "shape", "dtype", "head_share", "shots", "items", "truncated_prompts"),
+        *("architecture", "shape", "dtype", "head_share", "form", "shots", "items"),
+        *("truncated_prompts",),
         *("native_seconds", "lm_eval_seconds", "ratio", "native_peak_gib", "lm_eval_peak_gib"),
         *("largest_difference", "near_ties", "same_choice_of_the_rest"),
     )
@@ -147,13 +151,15 @@ def head_share(model: Any) -> float:
     return round(head / (head + body), 3)
 
 
-def compare(model: Any, tokenizer: Any, exam: Exam, batch_tokens: int) -> dict[str, Any]:
+def compare(
+    model: Any, tokenizer: Any, exam: Exam, form: Form, batch_tokens: int
+) -> dict[str, Any]:
     """Both scorers over all items."""
     native, native_seconds, native_peak = measured(
-        lambda: score_letters(model, tokenizer, exam, batch_tokens, told)
+        lambda: score_exam(native_scorer(model, tokenizer, batch_tokens), exam, form, told)
     )
     oracle, oracle_seconds, oracle_peak = measured(
-        lambda: score_exam(model, tokenizer, exam, "letter", batch_tokens, told)
+        lambda: score_exam(lm_eval_scorer(model, tokenizer, batch_tokens), exam, form, told)
     )
     return {
         "items": len(native),

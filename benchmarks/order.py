@@ -1,19 +1,27 @@
-"""The order of rows: exactness against Megatron's rule, and what planning and seeking cost.
+"""The order of rows beside Megatron-core's index helpers and MosaicML Streaming's epoch shuffle.
 
-    python benchmarks/order.py [--mixes 200] [--json order.json]
+    python benchmarks/order.py [--mixes 200] [--tokens 1000000000000]
 
-Megatron's rule is re-implemented here from its description (the source furthest behind n w comes
-next, with n at least 1), so only its exactness is compared and not its speed.
+exactness: the same random mixes laid out by both rules. slot_cost: what a period costs when a plan
+is compiled. start_up: what every start of a run pays before its first batch, each in a process of
+its own: Alloy reads the plan of a run of --tokens and seeks to 1,000 steps of it, the best of three
+times each; the peers build what they keep, at the sizes given (a small machine does not hold all
+of it for 1T tokens).
 """
 
 import json
 import resource
+import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+
+sys.path.append(str(Path(__file__).parent))
+from harness import peer, report, run
 
 from mixing.order import slot_sequence
 from mixing.plan import PhaseAsk, Plan, PlanSource, compile_phases
@@ -27,29 +35,55 @@ BATCH_ROWS = 256
 @click.option("--mixes", default=200, help="Random mixes for the exactness table.")
 @click.option("--slots", default=5000, help="Slots of each random mix.")
 @click.option("--tokens", default=10**12, help="Tokens of the virtual corpus.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Also write JSON.")
-def main(mixes: int, slots: int, tokens: int, json_path: Path | None) -> None:
-    """Print three tables: exactness, cost of a slot, cost of opening and seeking."""
-    results = {
-        "exactness": exactness(mixes, slots),
-        "slot_cost": [slot_cost(sources) for sources in (2, 10, 50, 500)],
-        "virtual_corpus": [virtual_corpus(sources, tokens) for sources in (10, 50, 500)],
-    }
-    for title, rows in results.items():
-        print_table(title, rows)
-    if json_path is not None:
-        json_path.write_text(json.dumps(results, indent=2), encoding="utf-8")
+@click.option("--blend-rows", default=[10**7, 10**12 // SEQ_LEN], multiple=True)
+@click.option("--source-rows", default=[10**6, 10**7, 5 * 10**7], multiple=True)
+@click.option("--epoch-rows", default=[10**6, 10**7, 10**8], multiple=True)
+@click.option("--open", "plan_path", type=Path, hidden=True, help="Open this plan; print JSON.")
+def main(
+    mixes: int,
+    slots: int,
+    tokens: int,
+    blend_rows: tuple[int, ...],
+    source_rows: tuple[int, ...],
+    epoch_rows: tuple[int, ...],
+    plan_path: Path | None,
+) -> None:
+    """Print three tables and write benchmarks/results/order.json."""
+    if plan_path is not None:
+        print(json.dumps(opened(plan_path)))
+        return
+    start_up = [alloy_start(sources, tokens) for sources in (10, 50, 500)]
+    start_up += [megatron("blend", rows, 50) for rows in blend_rows]
+    start_up += [megatron("source", rows) for rows in source_rows]
+    start_up += [streaming(rows) for rows in epoch_rows]
+    report(
+        "order",
+        {
+            "exactness": exactness(mixes, slots),
+            "slot_cost": [slot_cost(sources) for sources in (2, 10, 50, 500)],
+            "start_up": start_up,
+        },
+    )
 
 
 def exactness(mixes: int, slots: int) -> list[dict[str, Any]]:
     """Worst prefix deviation, in rows, of both rules over the same random mixes."""
     rng = np.random.default_rng(0)
-    worst: dict[str, list[float]] = {"alloy": [], "megatron rule": []}
+    counts: list[list[int]] = []
     for _ in range(mixes):
         weights = rng.dirichlet(np.full(int(rng.integers(2, 60)), rng.choice([0.1, 1.0])))
-        counts = np.maximum(1, np.floor(weights * slots)).astype(int).tolist()
-        worst["alloy"].append(prefix_deviation(slot_sequence(counts), counts))
-        worst["megatron rule"].append(prefix_deviation(furthest_behind(counts), counts))
+        counts.append(np.maximum(1, np.floor(weights * slots)).astype(int).tolist())
+    with tempfile.TemporaryDirectory() as folder:
+        asked, made = Path(folder) / "mixes.json", Path(folder) / "made.npz"
+        asked.write_text(json.dumps(counts))
+        peer("order_megatron.py", "sequences", asked, made)
+        theirs = list(np.load(made).values())
+    worst = {
+        "alloy": [prefix_deviation(slot_sequence(c), c) for c in counts],
+        "megatron-core build_blending_indices": [
+            prefix_deviation(found, c) for found, c in zip(theirs, counts, strict=True)
+        ],
+    }
     return [
         {
             "rule": rule,
@@ -71,16 +105,6 @@ def prefix_deviation(sequence: np.ndarray, counts: list[int]) -> float:
     return float(max(off)) / period
 
 
-def furthest_behind(counts: list[int]) -> np.ndarray:
-    """Megatron's greedy rule over one period."""
-    weights, come = np.array(counts) / sum(counts), np.zeros(len(counts))
-    sequence = np.empty(sum(counts), np.int64)
-    for slot in range(len(sequence)):
-        sequence[slot] = np.argmax(max(slot, 1) * weights - come)
-        come[sequence[slot]] += 1
-    return sequence
-
-
 def slot_cost(sources: int) -> dict[str, Any]:
     """A period of a million slots, the finest grid there is."""
     weights = np.random.default_rng(sources).dirichlet(np.ones(sources))
@@ -92,33 +116,72 @@ def slot_cost(sources: int) -> dict[str, Any]:
     return {"sources": sources, "slots": slots, "ns_per_slot": seconds / slots * 1e9}
 
 
-def virtual_corpus(sources: int, tokens: int) -> dict[str, Any]:
-    """Compile, open and seek a run over a corpus of which only the sizes exist."""
+def alloy_start(sources: int, tokens: int) -> dict[str, Any]:
+    """Compile a run over a corpus of which only the sizes exist; a new process opens its plan."""
     begin = time.perf_counter()
     plan = virtual_plan(sources, tokens)
-    compiled = time.perf_counter()
-    order = Order(plan)
-    order.locate_many(np.arange(BATCH_ROWS))
-    opened = time.perf_counter()
-    rng = np.random.default_rng(1)
-    seeks = []
-    for position in rng.integers(0, plan.rows - BATCH_ROWS, 300).tolist():
-        start = time.perf_counter()
-        order.locate_many(np.arange(position, position + BATCH_ROWS))
-        seeks.append(time.perf_counter() - start)
-    start = time.perf_counter()
-    for position in rng.integers(0, plan.rows, 2000).tolist():
-        order.locate(position)
-    one = (time.perf_counter() - start) / 2000
+    compiled = time.perf_counter() - begin
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "plan.json"
+        path.write_text(json.dumps(plan.to_json()))
+        found = json.loads(run([sys.executable, __file__, "--open", str(path)], 1).output)
     return {
-        "sources": sources,
+        "system": "alloy: plan and first batch",
         "rows": plan.rows,
-        "compile_s": compiled - begin,
-        "open_and_first_batch_s": opened - compiled,
-        "seek_batch_median_us": float(np.median(seeks[5:])) * 1e6,
-        "seek_batch_worst_us": max(seeks[5:]) * 1e6,
-        "locate_one_us": one * 1e6,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "sources": sources,
+        **found,
+        "once_compiling_s": compiled,
+    }
+
+
+def opened(path: Path) -> dict[str, Any]:
+    """What a start costs in this process, importing left out; memory with all imports."""
+    begin = time.perf_counter()
+    order = Order(Plan.from_json(json.loads(path.read_text())))
+    order.locate_many(np.arange(BATCH_ROWS))
+    seconds = time.perf_counter() - begin
+    rows, rng, seeks = order.plan.rows, np.random.default_rng(1), []
+    for phase in order.plan.phases:
+        order.locate(phase.first_row)  # the first look into a phase lays out its period
+    for position in rng.integers(0, rows - BATCH_ROWS, 1000).tolist():
+        seeks.append(min(_seek(order, position) for _ in range(3)))  # without interrupts
+    return {
+        "seconds": seconds,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "seek_median_us": float(np.median(seeks)) * 1e6,
+        "slowest_seek_us": max(seeks) * 1e6,
+    }
+
+
+def _seek(order: Order, position: int) -> float:
+    """Seconds to find the rows of a whole step somewhere in the run."""
+    begin = time.perf_counter()
+    order.locate_many(np.arange(position, position + BATCH_ROWS))
+    return time.perf_counter() - begin
+
+
+def megatron(what: str, rows: int, sources: int = 1) -> dict[str, Any]:
+    arguments = (what, rows, sources) if what == "blend" else (what, rows)
+    found, ran = peer("order_megatron.py", *arguments, cores=1)
+    told = "blend index" if what == "blend" else "document, sample, shuffle index"
+    return {
+        "system": f"megatron-core: {told}",
+        "rows": rows,
+        "sources": sources,
+        "seconds": found["seconds"],
+        "peak_mb": ran.peak_mb,
+        "index_mb": found["index_mb"],
+    }
+
+
+def streaming(rows: int) -> dict[str, Any]:
+    found, ran = peer("order_streaming.py", rows, cores=1)
+    return {
+        "system": "mosaicml streaming: order of an epoch",
+        "rows": rows,
+        "sources": 1,
+        "seconds": found["epoch_order_s"],
+        "peak_mb": ran.peak_mb,
     }
 
 
@@ -148,19 +211,6 @@ def virtual_plan(sources: int, tokens: int) -> Plan:
     return compile_phases(
         made, asks, seq_len=SEQ_LEN, batch_rows=BATCH_ROWS, seed=0, unit="supervised_tokens"
     )
-
-
-def print_table(title: str, rows: list[dict[str, Any]]) -> None:
-    click.echo(f"\n{title}")
-    cells = [[_shown(value) for value in row.values()] for row in rows]
-    columns = list(zip(rows[0], *cells, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    for line in [list(rows[0]), *cells]:
-        click.echo("  " + "  ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)))
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -116,37 +116,65 @@ def steps(root: Path) -> list[int]:
     return sorted(int(m[1]) for m in matches if m)
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Open one checkpoint after verifying every byte of it."""
-    wrong = problems(path)
+def open_checkpoint(path: Path, deep: bool = True) -> Checkpoint:
+    """Open one checkpoint after verifying it as ``problems`` does."""
+    wrong = problems(path, deep)
     if wrong:
         raise UserError(f"damaged checkpoint: {wrong[0]}", "take an earlier one of the same run")
+    return _opened(path)
+
+
+def _opened(path: Path) -> Checkpoint:
     manifest = _manifest(path)
     assert manifest is not None
     return Checkpoint(path, manifest["step"], manifest["state"])
 
 
-def last_good(root: Path) -> tuple[Checkpoint | None, list[str]]:
+def identity(checkpoint: Checkpoint) -> str:
+    """sha256 of the manifest, which holds the sha256 of every file: the checkpoint's hash."""
+    return hashlib.sha256((checkpoint.path / MANIFEST).read_bytes()).hexdigest()
+
+
+def last_good(root: Path, deep: bool = True) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that verifies, and what was wrong with the newer ones."""
     refused: list[str] = []
     for step in reversed(steps(root)):
         path = root / step_name(step)
-        wrong = problems(path)
+        wrong = problems(path, deep)
         if not wrong:
-            return open_checkpoint(path), refused
+            return _opened(path), refused
         refused.extend(wrong)
     return None, refused
 
 
-def newest(folder: Path) -> Checkpoint:
-    """The newest good checkpoint of a run folder, or the checkpoint that ``folder`` itself is."""
+def chosen(folder: Path, step: int | None = None, deep: bool = True) -> Checkpoint:
+    """The checkpoint of ``step`` of a run folder, its newest good one where no step is given, or
+    the checkpoint that ``folder`` itself is. Without ``deep`` sizes are looked at, not contents.
+
+    Raises UserError where there is none, and where the one asked for is damaged.
+    """
     if (folder / MANIFEST).is_file():
-        return open_checkpoint(folder)
-    found, refused = last_good(folder / "checkpoints")
+        found = open_checkpoint(folder, deep)
+        if step not in (None, found.step):
+            raise UserError(f"{folder} is step {found.step}, not {step}", "name the run's folder")
+        return found
+    root = folder / "checkpoints"
+    if step is not None:
+        if step not in steps(root):
+            there = ", ".join(map(str, steps(root))) or "none"
+            raise UserError(f"{folder} has no checkpoint of step {step}", f"there are: {there}")
+        return open_checkpoint(root / step_name(step), deep)
+    found, refused = last_good(root, deep)
     if found is None:
         detail = f" ({refused[0]})" if refused else ""
         raise UserError(f"{folder}: no good checkpoint{detail}", "give the folder of a trained run")
     return found
+
+
+def pinned_steps(root: Path) -> set[int]:
+    """Steps of the published checkpoints that were saved to stay."""
+    manifests = {step: _manifest(root / step_name(step)) for step in steps(root)}
+    return {s for s, m in manifests.items() if m is not None and m["state"].get("pinned")}
 
 
 def is_alloy(folder: Path) -> bool:

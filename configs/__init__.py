@@ -12,6 +12,7 @@ load.py     YAML and --set overrides to a Recipe; unknown keys name the nearest 
 from configs.errors import AlloyError, CheckFailed, UserError
 from configs.load import load_recipe
 from configs.recipe import (
+    LR_PHASES,
     Base,
     Budget,
     Data,
@@ -28,6 +29,7 @@ from configs.recipe import (
 )
 
 __all__ = [
+    "LR_PHASES",
     "AlloyError",
     "Base",
     "Budget",

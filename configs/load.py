@@ -32,6 +32,14 @@ def parse_recipe(tree: Any, overrides: Sequence[str] = (), origin: str = "recipe
         raise _explained(error, origin) from None
 
 
+def with_values(recipe: Recipe, values: dict[str, Any], origin: str) -> Recipe:
+    """A recipe with other values at dotted keys, checked anew; keys as ``--set`` takes them."""
+    tree = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        tree = _set_in(tree, key.split("."), value, key)
+    return parse_recipe(tree, origin=origin)
+
+
 def _read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -60,7 +68,7 @@ def _with_override(tree: dict[str, Any], override: str) -> dict[str, Any]:
         value = yaml.safe_load(raw)
     except yaml.YAMLError:
         raise UserError(f"--set {override}: '{raw}' is not a YAML value", "quote it") from None
-    return _set_in(tree, key.split("."), value, override)
+    return _set_in(tree, key.split("."), value, f"--set {override}")
 
 
 def _set_in(node: Any, keys: list[str], value: Any, override: str) -> Any:
@@ -72,7 +80,7 @@ def _set_in(node: Any, keys: list[str], value: Any, override: str) -> Any:
         index = _list_index(node, head, override)
         return [_set_in(n, rest, value, override) if i == index else n for i, n in enumerate(node)]
     if node is not None and not isinstance(node, dict):
-        raise UserError(f"--set {override}: '{head}' is below a plain value", "check the key")
+        raise UserError(f"{override}: '{head}' is below a plain value", "check the key")
     copy = dict(node or {})
     copy[head] = _set_in(copy.get(head), rest, value, override)
     return copy
@@ -87,7 +95,7 @@ def _list_index(items: list[Any], head: str, override: str) -> int:
         return names.index(head)
     if head.isdigit() and int(head) < len(items):
         return int(head)
-    raise UserError(f"--set {override}: no item '{head}'", f"there are: {', '.join(names)}")
+    raise UserError(f"{override}: no item '{head}'", f"there are: {', '.join(names)}")
 
 
 def _explained(error: ValidationError, origin: str) -> UserError:

@@ -1,17 +1,46 @@
 """The sections of a recipe. Frozen: a change is a new recipe, never an assignment."""
 
+import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from configs.units import Count, Share
 
 Fraction = Annotated[Share, Field(ge=0.0, le=1.0)]
 PositiveCount = Annotated[Count, Field(gt=0)]
+Weights = dict[str, Annotated[float, Field(gt=0)]]
+LR_PHASES = ("warmup", "stable", "anneal")
+"""The phases of the learning rate, each of which may carry a mix under its name."""
+RATE_WORDS = ("continued",)
+"""What ``schedule.peak_lr`` can be besides a number."""
 
 
 def _as_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
+
+
+def _rate(value: float | str) -> float | str:
+    if value in RATE_WORDS:
+        return value
+    try:
+        rate = float(value)  # YAML reads 1e-4, without a point, as a string
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < 1:
+        raise ValueError(f"a learning rate is between 0 and 1, or {' or '.join(RATE_WORDS)}")
+    return rate
+
+
+def _as_axes(value: Any) -> Any:
+    return (value,) if isinstance(value, dict) else value
 
 
 class Section(BaseModel):
@@ -35,8 +64,14 @@ class Base(Section):
     residual_scale: Annotated[float, Field(gt=0)] | None = None
     """Factor on the random output projections of attention and MLP, where GPT-2 has
     1/sqrt(2 x layers); left out: 1."""
+    step: Annotated[int, Field(gt=0)] | None = None
+    """Checkpoint of an Alloy run, by its step; left out: its newest good one."""
     start: Literal["weights", "weights+moments"] = "weights"
     """What is taken over: optimizer moments exist only in the folder of an Alloy run."""
+    data: Literal["fresh", "continued"] = "fresh"
+    """continued: sources that the run named in ``model`` read are read on where it stopped, in
+    its order, and their ``max_epochs`` count its reading too; its tokens are counted on.
+    fresh: every source begins anew."""
     compare_with: str | None = None
     """The model that arms are compared with, where it is not ``model`` itself: the annealed
     sibling of an un-annealed start. Arms end annealed, so their reference must be too."""
@@ -51,6 +86,8 @@ class Base(Section):
             raise ValueError("base.architecture needs a model_type, such as llama")
         if self.architecture is not None and self.start != "weights":
             raise ValueError("random weights have no moments: base.start must be weights")
+        if self.architecture is not None and (self.step is not None or self.data != "fresh"):
+            raise ValueError("random weights come of no run: base.step and base.data have no use")
         return self
 
 
@@ -159,26 +196,39 @@ class Mix(Section):
     """What a share counts: targets of the loss, or all tokens of the rows."""
     general: Fraction = 0.25
     """Share of all general sources together; the domain gets the rest."""
-    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    weights: Weights = {}
     """Relative weights inside a side; a side without any is weighted by its sources' sizes."""
 
 
 class PhaseMix(Section):
-    """A phase's own mix, where it differs from ``mix``."""
+    """A phase's own mix, where it differs from ``mix``, and the length of a phase that is named.
 
-    general: Fraction
-    """Share of the general sources in this phase."""
+    warmup, stable and anneal are as long as the learning rate says. Any other name is a part of
+    the stable stretch, in the order of the recipe; what is left of the stretch is ``stable``,
+    where it is listed or else before the others.
+    """
+
+    token_fraction: Annotated[Share, Field(gt=0, le=1)] | None = None
+    """Share of the run's tokens; only for a named part of the stable stretch, which needs it."""
+    general: Fraction | None = None
+    """Share of the general sources in this phase; left out: ``mix.general``."""
+    weights: Weights = {}
+    """Relative weights inside a side in this phase; a side without any keeps ``mix.weights``."""
 
 
 class Schedule(Section):
     """Length of the run and its learning rate, both by position in tokens."""
 
     tokens: PositiveCount
-    """Positions to train on (rows x seq_len), rounded down to whole steps."""
+    """How long to train, rounded down to whole steps; ``tokens_of`` says what is counted."""
+    tokens_of: Literal["run", "domain"] = "run"
+    """run: positions of the whole run (rows x seq_len). domain: what the domain sources give, in
+    ``mix.unit``, repeats counted; the general share comes on top, and the run's length follows."""
     batch_tokens: PositiveCount = 1_000_000
     """Positions in one optimizer step, rounded down to whole rows."""
-    peak_lr: Annotated[float, Field(gt=0, lt=1)]
-    """Learning rate of the stable phase."""
+    peak_lr: Annotated[float | str, AfterValidator(_rate)]
+    """Learning rate of the stable phase; continued: the rate at which the base, an Alloy run,
+    stands at its checkpoint."""
     warmup: Fraction = 0.01
     """Share of the tokens with a rising learning rate."""
     anneal: Fraction = 0.2
@@ -188,8 +238,14 @@ class Schedule(Section):
     """linear and 1-sqrt (Haegele et al. 2024) reach final_lr_ratio x peak at the end."""
     final_lr_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Learning rate at the end of the anneal, as a share of the peak."""
-    phases: dict[Literal["warmup", "stable", "anneal"], PhaseMix] = {}
-    """Mixes of single phases."""
+    phases: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")], PhaseMix] = {}
+    """Mixes of single phases: warmup, stable, anneal, and named parts of the stable stretch."""
+
+    @property
+    def peak(self) -> float:
+        """``peak_lr`` of a schedule whose start is known, so that it is a number."""
+        assert isinstance(self.peak_lr, float)
+        return self.peak_lr
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
@@ -201,6 +257,32 @@ class Schedule(Section):
         if self.anneal_shape == "exponential" and self.final_lr_ratio == 0:
             raise ValueError("an exponential anneal needs schedule.final_lr_ratio over 0")
         return self
+
+    @model_validator(mode="after")
+    def _named_phases_fit(self) -> Self:
+        for name, phase in self.phases.items():
+            if name in LR_PHASES and phase.token_fraction is not None:
+                raise ValueError(
+                    f"schedule.phases.{name} takes no token_fraction: schedule.warmup and "
+                    "schedule.anneal say how long it is"
+                )
+            if name not in LR_PHASES and phase.token_fraction is None:
+                raise ValueError(
+                    f"schedule.phases.{name} needs a token_fraction: it is a part of the stable "
+                    "stretch (only warmup, stable and anneal have a length already)"
+                )
+        named, stretch = self.named_fraction, 1 - self.warmup - self.anneal
+        if named > stretch + 1e-9:
+            raise ValueError(
+                f"the named phases take {named:.4%} of the tokens, and "
+                f"{max(0.0, stretch):.4%} are left between warmup and anneal"
+            )
+        return self
+
+    @property
+    def named_fraction(self) -> float:
+        """Share of the tokens that the named parts of the stable stretch take."""
+        return math.fsum(p.token_fraction or 0.0 for p in self.phases.values())
 
 
 class Train(Section):
@@ -247,6 +329,9 @@ class MmluTask(Section):
     """Worked examples before each question, from the dev files."""
     limit_per_subject: PositiveCount | None = None
     """Questions of each subject; left out: all."""
+    scorer: Literal["native", "lm_eval"] = "native"
+    """native shares what prompts have in common; lm_eval is lm-eval's own Hugging Face backend,
+    the oracle: the same numbers, many times slower."""
     items: str | None = None
     """JSONL of {subject, index, replayed}: which items ask for what the general sources hold,
     so that replayed and never-replayed knowledge are scored apart."""
@@ -303,6 +388,13 @@ class Sweep(Section):
 
     general: Annotated[tuple[Fraction, ...], Field(min_length=1)]
     """General shares, an arm each. 1.0 is the control: the same tokens without the domain."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Repeat every arm with each of these as train.seed and data.seed: the spread between them is
+    the noise that the law's intervals rest on. Left out: once, with the recipe's own seeds."""
+    over: Annotated[tuple[dict[str, tuple[Any, ...]], ...], BeforeValidator(_as_axes)] = ()
+    """Further axes: recipe keys as ``--set`` takes them, each with its values. Axes multiply, the
+    keys of one axis go together: [{schedule.peak_lr: [1e-5, 3e-5]}, {schedule.tokens: [1B, 2B],
+    schedule.anneal: [20%, 10%]}] is four arms for each share."""
     saturation: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Also train the arm with the smallest share at this fraction of the tokens, and report how
     much of its gain the last part added: whether mixing costs more than exposures."""
@@ -338,15 +430,20 @@ class Recipe(Section):
                 f"schedule.batch_tokens {self.schedule.batch_tokens} holds no row of "
                 f"data.seq_len {self.data.seq_len}"
             )
-        if self.schedule.tokens < self.schedule.batch_tokens:
+        in_run = self.schedule.tokens_of == "run"
+        if in_run and self.schedule.tokens < self.schedule.batch_tokens:
             raise ValueError(
                 f"schedule.tokens {self.schedule.tokens} is under one step of "
                 f"schedule.batch_tokens {self.schedule.batch_tokens}"
             )
         known = {s.name for s in self.data.sources if s.role != "retention"}
-        strangers = sorted(set(self.mix.weights) - known)
-        if strangers:
-            raise ValueError(f"mix.weights names '{strangers[0]}', which no trained source is")
+        weighted = {f"schedule.phases.{n}": p.weights for n, p in self.schedule.phases.items()}
+        for where, weights in {"mix": self.mix.weights, **weighted}.items():
+            strangers = sorted(set(weights) - known)
+            if strangers:
+                raise ValueError(
+                    f"{where}.weights names '{strangers[0]}', which no trained source is"
+                )
         _require_evals(self.data.decontaminate, self.evals.names)
         return self
 

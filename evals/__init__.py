@@ -3,15 +3,17 @@
     Hugging Face folder + recipe's evals + held-out documents
         ─▶ evaluate ─▶ per-item records (JSONL) ─▶ summary.json ─▶ stats (paired) ─▶ report
 
-    mmlu_items ─▶ Exam ─▶ lm_eval_tasks | mmlu_scorer ─▶ ItemScore ─▶ exam_records
+    mmlu_items ─▶ Exam ─▶ mmlu_scorer | lm_eval_tasks ─▶ ItemScore ─▶ exam_records
     domain_items ─▶ DomainRow ─▶ generate ─▶ domain_f1
     EvalDocument ─▶ bpb
 
 subjects.py       MMLU's 57 subjects and their four categories
 mmlu_items.py     CSV folders in either published layout to an Exam
 mmlu_prompts.py   the templates of the letter and the cloze form, as lm-eval has them
-lm_eval_tasks.py  the exam through lm-eval (the only file that imports it)
-mmlu_scorer.py    the letter form without lm-eval: few-shot prefix once, last position only
+lm_eval_tasks.py  the exam through lm-eval, the oracle (the only file that imports it)
+encode.py         texts to ids, cut between context and continuation where lm-eval cuts
+continuations.py  log-probabilities of options: shared tokens once, scored positions only
+mmlu_scorer.py    both forms without lm-eval, the same numbers
 exam_records.py   scores to one record an item, records to the exam's summary
 domain_items.py   labelled JSONL of the domain to rows
 domain_f1.py      predictions to F1, exact match, format-free accuracy, invalid rate

@@ -1,12 +1,13 @@
 """One model on everything that a recipe asks: records on disk and a summary."""
 
 import hashlib
+import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +16,11 @@ from configs.recipe import DomainTask, Evals
 from evals.bpb import EvalDocument, score_documents
 from evals.domain_f1 import domain_records
 from evals.domain_items import DomainRow, load_rows
-from evals.exam_records import item_records
+from evals.exam_records import SubjectScorer, item_records, score_exam
 from evals.generate import answer_all
-from evals.lm_eval_tasks import score_exam
 from evals.mmlu_items import Exam, load_exam
 from evals.mmlu_prompts import CLOZE_TEMPLATE, LETTER_TEMPLATE
-from evals.mmlu_scorer import score_letters
+from evals.mmlu_scorer import native_scorer
 from evals.model_state import compute_dtype, load_folder
 from evals.records import (
     BPB,
@@ -38,7 +38,6 @@ from evals.records import (
 from evals.summarize import score_tables
 
 Progress = Callable[[str], None]
-Scorer = Literal["lm-eval", "native"]
 _SEED = 0
 
 
@@ -50,7 +49,6 @@ def evaluate_model(
     name: str,
     progress: Progress,
     *,
-    scorer: Scorer = "lm-eval",
     seq_len: int | None = None,
     start_id: int | None = None,
     trust_remote_code: bool = False,
@@ -67,7 +65,7 @@ def evaluate_model(
     _require_names([task.name for task, _ in domain])
     held_out = list(documents)
     _require_bytes(held_out)
-    settings = _settings(exam, evals, scorer, seq_len, start_id)
+    settings = _settings(exam, evals, seq_len, start_id)
     key = EvalKey(weights_hash(model_folder), _task_hash(exam, domain, held_out, settings))
     known = cached(out, key)
     if known is not None:
@@ -79,7 +77,7 @@ def evaluate_model(
     records: dict[str, Any] = {"exam": None, "domain": {}, "bpb": []}
     if exam is not None:
         with _timed(seconds, "exam"):
-            records["exam"] = _exam(model, tokenizer, exam, evals.batch_tokens, scorer, progress)
+            records["exam"] = _exam(_scorer(model, tokenizer, evals), exam, progress)
     for task, rows in domain:
         with _timed(seconds, f"domain_{task.name}"):
             records["domain"][task.name] = _domain(model, tokenizer, task, rows, evals, progress)
@@ -91,14 +89,17 @@ def evaluate_model(
     return _write(out, key, name, model_folder, settings, records, seconds)
 
 
-def _exam(
-    model: Any, tokenizer: Any, exam: Exam, batch_tokens: int, scorer: Scorer, progress: Progress
-) -> list[dict[str, Any]]:
-    if scorer == "native":
-        letters = score_letters(model, tokenizer, exam, batch_tokens, progress)
-    else:
-        letters = score_exam(model, tokenizer, exam, "letter", batch_tokens, progress)
-    clozes = score_exam(model, tokenizer, exam, "cloze", batch_tokens, progress)
+def _scorer(model: Any, tokenizer: Any, evals: Evals) -> SubjectScorer:
+    if evals.mmlu is not None and evals.mmlu.scorer == "lm_eval":
+        # lm-eval and datasets are loaded only for who asks for them.
+        oracle = importlib.import_module("evals.lm_eval_tasks")
+        return oracle.lm_eval_scorer(model, tokenizer, evals.batch_tokens)
+    return native_scorer(model, tokenizer, evals.batch_tokens)
+
+
+def _exam(scorer: SubjectScorer, exam: Exam, progress: Progress) -> list[dict[str, Any]]:
+    letters = score_exam(scorer, exam, "letter", progress)
+    clozes = score_exam(scorer, exam, "cloze", progress)
     return item_records(exam, letters, clozes)
 
 
@@ -154,12 +155,12 @@ def _write(
 
 
 def _settings(
-    exam: Exam | None, evals: Evals, scorer: Scorer, seq_len: int | None, start_id: int | None
+    exam: Exam | None, evals: Evals, seq_len: int | None, start_id: int | None
 ) -> dict[str, Any]:
     """All that the numbers depend on besides the weights and the items."""
     return {
         "shots": None if exam is None else exam.shots,
-        "scorer": scorer,
+        "scorer": None if evals.mmlu is None else evals.mmlu.scorer,
         "metrics": {task.name: task.metric for task in evals.domain},
         "max_new_tokens": {task.name: task.max_new_tokens for task in evals.domain},
         "seq_len": seq_len,

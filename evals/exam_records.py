@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from evals.mmlu_items import Exam
+from evals.mmlu_items import Exam, MmluSubject
 from evals.stats import chance_band, wilson
 
 Record = Mapping[str, Any]
@@ -22,6 +22,22 @@ class ItemScore:
     index: int
     logprobs: tuple[float, ...]
     truncated: bool
+
+
+Form = Literal["letter", "cloze"]
+SubjectScorer = Callable[[MmluSubject, Form], list[ItemScore]]
+"""What either scorer is: the scores of one subject's questions in one form, in their order."""
+
+
+def score_exam(
+    scorer: SubjectScorer, exam: Exam, form: Form, progress: Callable[[str], None]
+) -> list[ItemScore]:
+    """Every question in one form, in the exam's order."""
+    scores = []
+    for done, subject in enumerate(exam.subjects, 1):
+        scores += scorer(subject, form)
+        progress(f"exam, {form} form: {subject.name} ({done} of {len(exam.subjects)} subjects)")
+    return scores
 
 
 def item_records(

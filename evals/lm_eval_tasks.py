@@ -12,16 +12,16 @@ import io
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
 import datasets
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-from evals.exam_records import ItemScore
-from evals.mmlu_items import LETTERS, Exam, MmluItem, MmluSubject
+from evals.exam_records import Form, ItemScore, SubjectScorer
+from evals.mmlu_items import LETTERS, MmluItem, MmluSubject
 from evals.mmlu_prompts import (
     CLOZE_TEMPLATE,
     LETTER_TEMPLATE,
@@ -29,9 +29,6 @@ from evals.mmlu_prompts import (
     letter_description,
 )
 from evals.model_state import context_tokens, forward_tokens, undisturbed
-
-Form = Literal["letter", "cloze"]
-
 
 _PROGRESS_BAR = re.compile(r"\d+%\|")
 _HFLM: Any = HFLM  # its decorator hides the class from type checkers
@@ -67,34 +64,27 @@ class BatchedHFLM(_HFLM):
         return super()._loglikelihood_tokens(requests, *args, **kwargs)
 
 
-def score_exam(
-    model: Any,
-    tokenizer: Any,
-    exam: Exam,
-    form: Form,
-    batch_tokens: int,
-    progress: Callable[[str], None],
-) -> list[ItemScore]:
-    """Log-probabilities of the four continuations of every question, in the exam's order.
+def lm_eval_scorer(model: Any, tokenizer: Any, batch_tokens: int) -> SubjectScorer:
+    """Scores one subject in one form, as lm-eval does: the oracle of ``mmlu_scorer``.
 
     The model may be live and in training mode: modes, gradients and random states come back as
-    they were. One subject at a time, so that progress can be told.
+    they were.
     """
-    scores = []
-    with undisturbed(model):
-        with _quiet():
-            lm = BatchedHFLM(model, tokenizer, batch_tokens)
-        manager = TaskManager(include_defaults=False)
-        for done, subject in enumerate(exam.subjects, 1):
-            scores += _score_subject(lm, manager, subject, form, exam.shots)
-            progress(f"exam, {form} form: {subject.name} ({done} of {len(exam.subjects)} subjects)")
-    return scores
+    with undisturbed(model), _quiet():
+        lm = BatchedHFLM(model, tokenizer, batch_tokens)
+    manager = TaskManager(include_defaults=False)
+
+    def score(subject: MmluSubject, form: Form) -> list[ItemScore]:
+        with undisturbed(model):
+            return _score_subject(lm, manager, subject, form)
+
+    return score
 
 
 def _score_subject(
-    lm: BatchedHFLM, manager: TaskManager, subject: MmluSubject, form: Form, shots: int
+    lm: BatchedHFLM, manager: TaskManager, subject: MmluSubject, form: Form
 ) -> list[ItemScore]:
-    config = task_config(subject, form, shots)
+    config = task_config(subject, form)
     lm.truncated.clear()
     with _quiet():
         results: Any = evaluate(lm, manager.load([config]), bootstrap_iters=0, log_samples=True)
@@ -110,14 +100,14 @@ def _score_subject(
     ]
 
 
-def task_config(subject: MmluSubject, form: Form, shots: int) -> dict[str, Any]:
+def task_config(subject: MmluSubject, form: Form) -> dict[str, Any]:
     """A whole lm-eval task: the fields of the built-in template and where the rows come from."""
     shared = {
         "custom_dataset": lambda **_: {"test": _table(subject.test), "dev": _table(subject.shots)},
         "test_split": "test",
-        "fewshot_split": "dev" if shots else None,
+        "fewshot_split": "dev" if subject.shots else None,
         "fewshot_config": {"sampler": "first_n"},
-        "num_fewshot": shots,
+        "num_fewshot": len(subject.shots),
         "output_type": "multiple_choice",
         "metadata": {"version": 1.0},
     }

@@ -1,7 +1,7 @@
 """The letter and the cloze form of a question, as lm-eval's mmlu and mmlu_continuation have them.
 
-The Jinja templates are what lm-eval renders; ``letter_prompt`` is the same text for the native
-scorer, and tests hold the two equal string for string.
+The Jinja templates are what lm-eval renders; ``letter_prompt`` and ``cloze_prompt`` are the same
+texts for the native scorer, and tests hold them equal string for string.
 """
 
 from evals.mmlu_items import LETTERS, MmluItem, MmluSubject
@@ -30,6 +30,16 @@ def letter_prompt(subject: MmluSubject, item: MmluItem) -> str:
     """Description, worked examples, question: up to and with "Answer:"."""
     shots = "".join(f"{_question(shot)} {LETTERS[shot.answer]}\n\n" for shot in subject.shots)
     return letter_description(subject.name) + shots + _question(item)
+
+
+def cloze_prompt(subject: MmluSubject, item: MmluItem) -> str:
+    """Description, worked examples with the text of their answers, question: up to "Answer:"."""
+    shots = "".join(f"{_bare(shot)} {shot.choices[shot.answer]}\n\n" for shot in subject.shots)
+    return cloze_description(subject.name) + shots + _bare(item)
+
+
+def _bare(item: MmluItem) -> str:
+    return f"Question: {item.question.strip()}\nAnswer:"
 
 
 def _question(item: MmluItem) -> str:

@@ -35,14 +35,17 @@ corpus.py          the built sources of a recipe, opened together
 megatron.py        kept documents to Megatron's .bin and .idx
 best_fit.py        best-fit-decreasing, all pieces of one length at once
 pack.py            spans to rows of seq_len
+packed_store.py    those rows kept in the store, by what they were packed from
 packing_ledger.py  what became of the stored documents when they were packed
 shares.py          asked shares to slot counts on an exact grid
 caps.py            refusing a plan that reads a source too often, with what would fit
 phases.py          a schedule in whole steps
+length.py          how many steps a run has, by its own tokens or by the domain's
 order.py           slots of a period, and the keyed permutation inside a source
 plan.py            mix and schedule over packed sources, compiled
 planned.py         what a compiled plan says, and the hash chain over its order
 seek.py            position to (source, row) and back
+cursors.py         how far each source was read, for a branch that goes on there
 rows.py            a row to arrays: ids, positions, targets, document lengths
 tally.py           every position of a phase, counted
 receipt.py         what the shards say was trained: asked against realised

@@ -3,25 +3,30 @@
 import math
 
 from configs import Schedule, UserError
+from mixing.length import domain_units, domain_units_per_row
 from mixing.phases import bounds_of_steps
 from mixing.planned import Plan, PlanPhase, PlanSource
 
 
 def refuse_over_caps(plan: Plan, schedule: Schedule) -> None:
     """Raise UserError for the source that is furthest over its ``max_epochs``, if any is."""
-    over = [s for s in plan.sources if rows_read(plan, s.name) > row_cap(s)]
+    over = [s for s in plan.sources if rows_read(plan, s.name) > rows_left(s)]
     if not over:
         return
-    worst = max(over, key=lambda s: (plan.epochs[s.name] / s.max_epochs, s.name))
-    epochs = plan.epochs[worst.name]
+    worst = max(over, key=lambda s: (_all_epochs(plan, s) / s.max_epochs, s.name))
+    epochs = _all_epochs(plan, worst)
+    before = f"; {worst.first_use:,} before" if worst.first_use else ""
     message = (
         f"source '{worst.name}' would be read {epochs:.2f} times "
-        f"({rows_read(plan, worst.name):,} rows of {worst.rows:,}), over its max_epochs "
+        f"({rows_read(plan, worst.name):,} rows of {worst.rows:,}{before}), over its max_epochs "
         f"{worst.max_epochs:g}"
     )
-    tokens = fitting_steps(plan, worst, schedule) * plan.batch_rows * plan.seq_len
-    ways = [f"schedule.tokens {tokens} or less"] if tokens else []
-    ways += [_share_way(plan, worst)] if fitting_shares(plan, worst) else []
+    steps = fitting_steps(plan, worst, schedule)
+    tokens = _tokens_of_steps(plan, schedule, steps)
+    ways = [f"schedule.tokens {tokens} or less"] if steps else []
+    # With the domain's tokens fixed, another general share leaves how often it is read as it is.
+    by_share = schedule.tokens_of == "run" or worst.role == "general"
+    ways += [_share_way(plan, worst)] if by_share and fitting_shares(plan, worst) else []
     ways.append(f"max_epochs {math.ceil(epochs * 100) / 100:g}")
     raise UserError(message, "what would fit: " + "; or ".join(ways))
 
@@ -34,6 +39,15 @@ def rows_read(plan: Plan, name: str) -> int:
 def row_cap(source: PlanSource) -> int:
     """Most rows that ``max_epochs`` allows; a started row counts as within it."""
     return math.ceil(source.max_epochs * source.rows - 1e-9)
+
+
+def rows_left(source: PlanSource) -> int:
+    """Most rows that this plan may read: ``max_epochs`` counts the reading that it carries on."""
+    return row_cap(source) - source.first_use
+
+
+def _all_epochs(plan: Plan, source: PlanSource) -> float:
+    return (source.first_use + rows_read(plan, source.name)) / source.rows
 
 
 def fitting_steps(plan: Plan, source: PlanSource, schedule: Schedule) -> int:
@@ -49,8 +63,21 @@ def fitting_steps(plan: Plan, source: PlanSource, schedule: Schedule) -> int:
     low, high = 0, plan.steps  # the cap holds at low and breaks at high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if most_rows(middle) <= row_cap(source) else (low, middle)
+        low, high = (middle, high) if most_rows(middle) <= rows_left(source) else (low, middle)
     return low
+
+
+def _tokens_of_steps(plan: Plan, schedule: Schedule, steps: int) -> int:
+    """``schedule.tokens`` that make a run of so many steps."""
+    if schedule.tokens_of == "run":
+        return steps * plan.batch_rows * plan.seq_len
+    rates = {
+        phase.name: domain_units_per_row(
+            {part.name: part.slot_count for part in phase.sources}, plan.sources, plan.unit
+        )
+        for phase in plan.phases
+    }
+    return math.ceil(domain_units(schedule, steps, plan.batch_rows, rates))
 
 
 def fitting_shares(plan: Plan, source: PlanSource) -> list[tuple[str, float, float]]:
@@ -60,7 +87,7 @@ def fitting_shares(plan: Plan, source: PlanSource) -> list[tuple[str, float, flo
     it average A = w (1 - s) / (s (1 - w)) times its own units a row; a weight w' then needs the
     share s' = w' / (w' + A (1 - w')).
     """
-    spare = row_cap(source) - len(plan.phases)  # a phase may round up by one row
+    spare = rows_left(source) - len(plan.phases)  # a phase may round up by one row
     ratio = spare / rows_read(plan, source.name)
     fitting = []
     for phase in plan.phases:

@@ -12,7 +12,8 @@ from configs import Data, Source, UserError
 from mixing.erasures import load_erasures
 from mixing.exclude import ERASED, KEPT, Spans, exclusions, kept_spans, without_too_long
 from mixing.matches import FoundItems, stored_items, union
-from mixing.pack import PackedRows, pack
+from mixing.pack import PackedRows
+from mixing.packed_store import stored_rows
 from mixing.packing_ledger import PackingLedger, packing_ledger
 from mixing.store import SourceReader, open_source
 
@@ -107,15 +108,17 @@ def open_corpus(
 
 def _packed(reader: SourceReader, kept: Spans, data: Data) -> PackedRows:
     """Rows of a source; conversations are packed whole in either way of packing."""
+    store = Path(data.store)
     if not reader.masked:
-        return pack(kept, data.seq_len, data.packing)
+        return stored_rows(store, reader.key, kept, data.seq_len, data.packing)
     if not kept.document.size and (reader.lengths > data.seq_len).any():
         raise UserError(
             f"source '{reader.name}': none of its conversations fits into a row of "
             f"{data.seq_len} tokens",
             f"raise data.seq_len; its longest has {int(reader.lengths.max())}",
         )
-    return pack(kept, data.seq_len, "best_fit").with_masks(reader.targets, reader.mask_hash)
+    rows = stored_rows(store, reader.key, kept, data.seq_len, "best_fit")
+    return rows.with_masks(reader.targets, reader.mask_hash)
 
 
 def _erase(

@@ -4,15 +4,16 @@ PlanSource, Mix, Schedule ─▶ compile_plan ─▶ Plan (rows of each source i
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from configs import Data, Mix, Schedule
 from mixing.caps import refuse_over_caps
+from mixing.length import domain_units_per_row, run_steps
 from mixing.order import slot_sequence
-from mixing.phases import phase_bounds, rows_per_step
+from mixing.phases import phase_bounds, phase_fractions, rows_per_step
 from mixing.planned import (
     PhaseSource,
     Plan,
@@ -21,7 +22,7 @@ from mixing.planned import (
     plan_source,
     with_hashes,
 )
-from mixing.shares import Unit, slot_counts, slot_weights, source_shares, weight_error
+from mixing.shares import Unit, mix_of_phase, slot_counts, slot_weights, source_shares, weight_error
 
 __all__ = [
     "PhaseAsk",
@@ -31,7 +32,6 @@ __all__ = [
     "PlanSource",
     "compile_phases",
     "compile_plan",
-    "phase_bounds",
     "plan_source",
 ]
 
@@ -56,15 +56,25 @@ def compile_plan(
     """The plan of a recipe. Retention sources may be among ``sources`` and take no part.
 
     Raises UserError for shares that cannot be met: a side without sources, a source that gets no
-    slot, and one that would be read more often than its ``max_epochs``.
+    slot, a phase without a step, domain tokens that no phase reads, and a source that would be
+    read more often than its ``max_epochs``.
     """
     trained = [source for source in sources if source.role != "retention"]
+    by_name = {source.name: source for source in trained}
     batch_rows = rows_per_step(schedule, data.seq_len)
-    own_mixes = {str(name): phase for name, phase in schedule.phases.items()}
-    asks = []
-    for name, _, steps in phase_bounds(schedule, batch_rows, data.seq_len):
-        general = own_mixes[name].general if name in own_mixes else mix.general
-        asks.append(PhaseAsk(name, steps, source_shares(trained, mix, general)))
+    shares = {
+        name: source_shares(trained, mix_of_phase(mix, schedule.phases.get(name), trained))
+        for name, fraction in phase_fractions(schedule)
+        if fraction > 0
+    }
+    rates = {
+        name: domain_units_per_row(
+            slot_counts(asked, _units_per_row(by_name, asked, mix.unit)), trained, mix.unit
+        )
+        for name, asked in shares.items()
+    }
+    steps = run_steps(schedule, batch_rows, data.seq_len, rates, mix.unit)
+    asks = [PhaseAsk(name, n, shares[name]) for name, _, n in phase_bounds(schedule, steps)]
     plan = compile_phases(
         trained,
         asks,
@@ -117,7 +127,7 @@ def _phase(
     unit: Unit,
 ) -> PlanPhase:
     shares = {name: share for name, share in sorted(ask.shares.items()) if share > 0}
-    units_per_row = {n: by_name[n].units(unit) / by_name[n].rows for n in shares}
+    units_per_row = _units_per_row(by_name, shares, unit)
     counts = slot_counts(shares, units_per_row)
     rows = phase_rows(list(counts.values()), ask.steps * batch_rows)
     return PlanPhase(
@@ -135,6 +145,12 @@ def _phase(
         ),
         hash="",
     )
+
+
+def _units_per_row(
+    by_name: Mapping[str, PlanSource], names: Iterable[str], unit: Unit
+) -> dict[str, float]:
+    return {name: by_name[name].units(unit) / by_name[name].rows for name in names}
 
 
 def phase_rows(counts: Sequence[int], rows: int) -> list[int]:

@@ -20,6 +20,8 @@ class PlanSource(SourceSize):
     """Key of the tokens in the store; empty while they are only estimated."""
     pack_hash: str
     """``PackedRows.hash`` of its rows; empty while they are only estimated."""
+    first_use: int = 0
+    """Rows that were read before this plan begins, repeats counted; its reading goes on there."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +153,14 @@ class Plan:
             rows = min(phase.rows, position - phase.first_row)
             if rows > 0:
                 parts = [(by_name[part.name], part.slot_count) for part in phase.sources]
-                identity = [[s.name, s.key, s.pack_hash, s.rows, count] for s, count in parts]
+                identity = [[*_identity(source), count] for source, count in parts]
                 yield json.dumps(identity), rows
+
+
+def _identity(source: PlanSource) -> list[Any]:
+    """What decides which rows the uses of a source are."""
+    begun = [source.first_use] if source.first_use else []
+    return [source.name, source.key, source.pack_hash, source.rows, *begun]
 
 
 def plan_source(

@@ -17,7 +17,10 @@ from mixing.pack import PackedRows
 from mixing.packing_ledger import PackingLedger
 from mixing.planned import Plan, PlanPhase
 from mixing.rows import RowReader
+from mixing.store import release_maps
 from mixing.tally import PhaseTally, share_tolerances, tally_phase
+
+_ROWS_BETWEEN_RELEASES = 16
 
 
 def receipt(
@@ -37,7 +40,7 @@ def receipt(
     unequal rows explain), and index and shards in agreement. ``ledgers`` are the packing ledgers
     by source, which are given along and must balance.
     """
-    reads = [np.zeros(source.rows, np.int32) for source in plan.sources]
+    reads = [reader.order.read_before(source) for source in range(len(plan.sources))]
     tallies = [tally_phase(reader, phase, window_rows, reads) for phase in plan.phases]
     phases = [
         _phase_account(reader, phase, tally, window_rows)
@@ -161,8 +164,9 @@ def _source_accounts(plan: Plan, reads: list[np.ndarray]) -> list[dict[str, Any]
         {
             "name": source.name,
             "role": source.role,
-            "rows": int(count.sum(dtype=np.int64)),
-            "epochs": int(count.sum(dtype=np.int64)) / source.rows,
+            "rows": int(count.sum(dtype=np.int64)) - source.first_use,
+            "rows_before": source.first_use,
+            "epochs": (int(count.sum(dtype=np.int64)) - source.first_use) / source.rows,
             "max_epochs": source.max_epochs,
             "least_reads_of_a_row": int(count.min()),
             "most_reads_of_a_row": int(count.max()),
@@ -191,7 +195,9 @@ def _read_back(reader: RowReader, read_rows: int | None) -> tuple[int, list[str]
     count = total if read_rows is None else min(read_rows, total)
     chosen = np.arange(count) * total // max(1, count)
     problems = []
-    for joined in chosen.tolist():
+    for read, joined in enumerate(chosen.tolist()):
+        if read % _ROWS_BETWEEN_RELEASES == 0:
+            release_maps()  # or the pages of all shards stay in this process
         source = int(np.searchsorted(begins, joined, side="right")) - 1
         number = joined - int(begins[source])
         packed, row = reader.packed[source], reader.read(source, number)

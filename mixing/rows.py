@@ -31,7 +31,8 @@ class TokenReader(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """What a model sees at one position of the run; all arrays (seq_len,)."""
+    """What a model sees at one position of the run; arrays are (seq_len,) but for the
+    lengths of documents."""
 
     input_ids: np.ndarray
     """int64; the padding id where there is no token."""
@@ -43,6 +44,9 @@ class Row:
     padding at the end counts as one more piece."""
     segments: np.ndarray
     """int32: 0, 1, 2 ... by piece; -1 at padding and erased documents."""
+    document_lengths: np.ndarray
+    """int64 (pieces,): tokens of each piece in order, erased ones too; what is left of seq_len is
+    padding. Attention over whole rows takes their cumulated sums."""
     source: int
     """Index into ``Plan.sources``."""
 
@@ -156,7 +160,7 @@ def _row(
     labels[ends - 1] = IGNORED
     if erased is not None:
         labels[segments == -1] = IGNORED
-    return Row(ids, labels, position_ids, segments, source)
+    return Row(ids, labels, position_ids, segments, length, source)
 
 
 def _refuse_strangers(

@@ -3,7 +3,8 @@
     Plan ─▶ Order: position ─▶ (phase, source, epoch, row)
 
 A phase begins the period of its slot sequence anew, while each source carries on where the phase
-before left it: use u of a source is row Permutation(u // rows)[u % rows], over the whole run.
+before left it: use u of a source is row Permutation(u // rows)[u % rows], over the whole run. A
+branch that carries on its parent's reading begins at ``PlanSource.first_use``.
 """
 
 from bisect import bisect_right
@@ -53,7 +54,7 @@ class Order:
         self._first_rows = [phase.first_row for phase in plan.phases]
         index = {source.name: i for i, source in enumerate(plan.sources)}
         self._phases: list[_PhaseOrder] = []
-        uses = np.zeros(len(plan.sources), np.int64)
+        uses = np.array([source.first_use for source in plan.sources], np.int64)
         for phase in plan.phases:
             members = np.array([index[part.name] for part in phase.sources], np.int64)
             self._phases.append(_PhaseOrder(phase, members, uses[members]))
@@ -99,6 +100,16 @@ class Order:
                 if first <= use < end:
                     positions.append(phase.position_of(source, use))
         return positions
+
+    def read_before(self, source: int) -> np.ndarray:
+        """How often each row of a source was read before the plan begins, int32 (rows,)."""
+        rows = int(self._rows[source])
+        epochs, begun = divmod(self.plan.sources[source].first_use, rows)
+        counts = np.full(rows, epochs, np.int32)
+        uses = np.arange(begun)
+        sizes, keys = np.full(begun, rows), np.full(begun, self._keys[source])
+        counts[permute(uses, np.full(begun, epochs), sizes, keys)] += 1
+        return counts
 
     def _rows_before(self, position: int) -> np.ndarray:
         total = np.zeros(len(self.plan.sources), np.int64)

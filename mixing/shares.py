@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from configs import Mix, UserError
+from configs import Mix, PhaseMix, UserError
 
 Unit = Literal["supervised_tokens", "tokens"]
 
@@ -38,15 +38,29 @@ class SourceSize:
         return self.supervised_tokens if unit == "supervised_tokens" else self.tokens
 
 
-def source_shares(sizes: Sequence[SourceSize], mix: Mix, general: float) -> dict[str, float]:
+def mix_of_phase(mix: Mix, own: PhaseMix | None, sizes: Sequence[SourceSize]) -> Mix:
+    """The mix of a phase: where its own says nothing, the run's.
+
+    Weights go by side: a side of which the phase weights any source takes none of the run's.
+    """
+    if own is None:
+        return mix
+    side = {s.name: s.role for s in sizes}
+    replaced = {side.get(name) for name in own.weights}
+    kept = {name: w for name, w in mix.weights.items() if side.get(name) not in replaced}
+    general = mix.general if own.general is None else own.general
+    return mix.model_copy(update={"general": general, "weights": {**kept, **own.weights}})
+
+
+def source_shares(sizes: Sequence[SourceSize], mix: Mix) -> dict[str, float]:
     """Share of each source with any, in units of ``mix.unit``; they add up to 1.
 
-    Two levels: ``general`` is the share of the general side, the rest is the domain's; inside a
+    Two levels: ``mix.general`` is the share of the general side, the rest is the domain's; inside a
     side sources go by ``mix.weights`` or, where it names none of them, by size.
     Raises UserError for a side with a share but no sources, and for a half-weighted side.
     """
     shares: dict[str, float] = {}
-    for role, side_share in (("domain", 1.0 - general), ("general", general)):
+    for role, side_share in (("domain", 1.0 - mix.general), ("general", mix.general)):
         side = sorted((s for s in sizes if s.role == role), key=lambda s: s.name)
         if side_share <= 0:
             continue
@@ -75,8 +89,7 @@ def _weights_inside(side: Sequence[SourceSize], mix: Mix) -> list[float]:
     missing = [s.name for s in side if s.name not in mix.weights]
     if missing:
         raise UserError(
-            f"mix.weights names '{weighted[0]}' but not '{missing[0]}', of the same "
-            f"{side[0].role} side",
+            f"weights name '{weighted[0]}' but not '{missing[0]}', of the same {side[0].role} side",
             "give every source of the side a weight, or none",
         )
     return [mix.weights[s.name] for s in side]

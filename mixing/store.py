@@ -5,6 +5,7 @@
 <store>/.locks/<key>         held while a build of this key runs
 <store>/.inputs/             remembered hashes of input files
 <store>/.decontaminated/     where eval items stand in built sources
+<store>/.packed/             rows of built sources, by what they were packed from
 <store>/.erased.json         hashes of erased documents, kept away from every later build
 <store>/.refused/            quarantine files of builds that max_bad refused
 """
@@ -230,6 +231,12 @@ class SourceReader:
 def _mapped_shard(path: str, dtype: str, tokens: int) -> np.ndarray:
     # A view keeps its map alive, so a shard that falls out of this cache stays readable.
     return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=(tokens,)))
+
+
+def release_maps() -> None:
+    """Let go of all shards, and of the memory of their pages that were read; they are mapped again
+    when asked for."""
+    _mapped_shard.cache_clear()
 
 
 @lru_cache(maxsize=8)

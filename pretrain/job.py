@@ -33,6 +33,8 @@ class Job(BaseModel):
     """Content addresses of the built sources, by source name."""
     eval_hashes: dict[str, str]
     """Content hashes of the evals whose items are kept out of the corpus, by name."""
+    cursors: dict[str, Any] | None = None
+    """How far the parent read its sources, where the run carries that on."""
     tokenizer: str
     """Where the tokenizer is loaded from."""
     lineage: dict[str, Any]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from checkpoints.folder import Checkpoint, is_alloy, newest
+from checkpoints.folder import Checkpoint, chosen, is_alloy
 from checkpoints.tensors import WEIGHTS, read
 from configs import Base, UserError
 
@@ -35,7 +35,7 @@ def load_start(base: Base, vocab_size: int, eos_id: int, seed: int) -> Start:
         return Start(model, None, f"random weights, seed {seed}")
     assert base.model is not None
     if is_alloy(Path(base.model)):
-        return _from_run(base, newest(Path(base.model)), vocab_size)
+        return _from_run(base, chosen(Path(base.model), base.step), vocab_size)
     if base.start == "weights+moments":
         raise UserError(
             f"base.start weights+moments: {base.model} is no Alloy run and holds no moments",

@@ -1,6 +1,7 @@
 """What a run folder holds, and whether a recipe may go on in it.
 
 recipe.json    the sections that decide the run, checked before anything is resumed
+extensions.json  how its future was changed, where it was
 plan.json      the plan of rows; job.json what the ranks are told
 checkpoints/   verified checkpoints; metrics.jsonl one row a step; export/ the Hugging Face folder
 lineage.json   where the weights come from; receipt.json asked and realised shares
@@ -16,15 +17,14 @@ from configs import UserError
 RECIPE = "recipe.json"
 
 
-def claim(run: Path, deciding: dict[str, Any]) -> None:
-    """Take a run folder for these settings, or check that it is theirs already."""
+def claim(run: Path, deciding: dict[str, Any]) -> bool:
+    """Take a run folder for these settings; False where it holds settings already."""
     try:
         run.mkdir(parents=True, exist_ok=True)
-        path = run / RECIPE
-        if path.is_file():
-            _refuse_other(run, json.loads(path.read_text(encoding="utf-8")), deciding)
-        else:
-            write_json(path, deciding)
+        if (run / RECIPE).is_file():
+            return False
+        write_json(run / RECIPE, deciding)
+        return True
     except OSError as error:
         raise UserError(f"{run}: {error.strerror}", "choose another run_dir or name") from None
 
@@ -38,15 +38,6 @@ def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:
         dotted = f"{prefix}.{key}" if prefix else key
         found += differing_keys(old.get(key), new.get(key), dotted)
     return found
-
-
-def _refuse_other(run: Path, old: Any, new: Any) -> None:
-    differing = differing_keys(old, json.loads(json.dumps(new)))
-    if differing:
-        raise UserError(
-            f"{run} holds a run with other settings: {', '.join(differing)}",
-            "give the run another name, or set these back",
-        )
 
 
 class Metrics:

@@ -40,12 +40,15 @@ class Saver:
         if rank == 0:
             self.config.save_pretrained(staging)
             files = {**dict(entries), "config.json": folder.describe(staging / "config.json")}
-            folder.commit(staging, step, files, {**state, "adam_step": engine.adam_step()})
+            more = {"adam_step": engine.adam_step(), "pinned": step in self.pinned}
+            folder.commit(staging, step, files, {**state, **more})
             self._retain()
         dist.barrier()
 
     def _retain(self) -> None:
-        for step in to_delete(folder.steps(self.root), self.pinned, self.keep_last):
+        # An extended run has other stage ends: those of before stay too.
+        pinned = {*self.pinned, *folder.pinned_steps(self.root)}
+        for step in to_delete(folder.steps(self.root), pinned, self.keep_last):
             path = self.root / folder.step_name(step)
             # Without its manifest it is no checkpoint: a kill while deleting leaves no half one.
             (path / folder.MANIFEST).unlink()

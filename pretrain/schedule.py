@@ -27,18 +27,19 @@ def lr_at(step: int, steps: int, bounds: tuple[int, int], schedule: Schedule) ->
     first_stable, first_anneal = bounds
     middle = step + 0.5
     if step < first_stable:
-        return schedule.peak_lr * middle / first_stable
+        return schedule.peak * middle / first_stable
     if step < first_anneal:
-        return schedule.peak_lr
+        return schedule.peak
     done = (middle - first_anneal) / (steps - first_anneal)
-    return schedule.peak_lr * _SHAPES[schedule.anneal_shape](done, schedule.final_lr_ratio)
+    return schedule.peak * _SHAPES[schedule.anneal_shape](done, schedule.final_lr_ratio)
 
 
 def first_steps(plan: Plan) -> tuple[int, int]:
-    """First stable and first anneal step; a phase without steps begins where the next does."""
+    """First step after the warmup and first step of the anneal: named phases are parts of the
+    stable stretch, so their mixes leave the rate as it is."""
     first = {phase.name: phase.first_step for phase in plan.phases}
-    anneal = first.get("anneal", plan.steps)
-    return first.get("stable", anneal), anneal
+    after_warmup = (phase.first_step for phase in plan.phases if phase.name != "warmup")
+    return next(after_warmup, plan.steps), first.get("anneal", plan.steps)
 
 
 def curve(plan: Plan, schedule: Schedule) -> list[dict[str, float]]:

@@ -18,8 +18,10 @@ from checkpoints import folder
 from checkpoints.export import export_folder
 from configs import AlloyError
 from mixing.corpus import open_corpus
+from mixing.cursors import cursors_at
 from mixing.plan import Plan
 from mixing.rows import RowReader
+from mixing.seek import Order
 from mixing.tokenizer import TokenizerFile, load_tokenizer
 from pretrain.engine import Engine, device, join_ranks
 from pretrain.job import ERROR, SHOWN, STOPPED, Job, read_job
@@ -27,6 +29,7 @@ from pretrain.loop import Progress, Run, train
 from pretrain.model import Start, load_start, model_from, resume_start
 from pretrain.run_folder import Metrics
 from pretrain.saving import Saver, load_moments
+from pretrain.schedule import first_steps, lr_at
 from pretrain.steps import accumulation, micro_batches
 
 _SAME_SIGNAL_S = 5.0
@@ -70,7 +73,11 @@ def main() -> None:
         sys.stdout.flush()
         os._exit(error.exit_code)
     dist.destroy_process_group()
-    sys.exit(0 if complete else STOPPED)
+    # Everything is written. The interpreter's end would run C++ destructors that now and then
+    # find a communication thread still alive and abort a run that is complete.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0 if complete else STOPPED)
 
 
 def run_job(job: Job, stop: Callable[[], bool]) -> bool:
@@ -81,6 +88,7 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     start = _start(job, tokenizer, resumed)
     _say(f"start: {start.described}")
     engine = _engine(job, plan, start)
+    rows = _row_reader(job, plan, tokenizer)
     progress = _progress(resumed)
     saver = Saver(
         _checkpoints(job), frozenset(_stage_ends(plan)), job.train.keep_last, start.model.config
@@ -88,7 +96,7 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     metrics = Metrics(job.folder / "metrics.jsonl", progress.step) if dist.get_rank() == 0 else None
 
     def save(reached: Progress) -> None:
-        saver.save(engine, reached.step, _state(job, plan, reached))
+        saver.save(engine, reached.step, _state(job, plan, rows.order, reached))
 
     def log(row: dict[str, Any]) -> None:
         assert metrics is not None
@@ -97,7 +105,7 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
 
     run = Run(
         plan=plan,
-        rows=_row_reader(job, plan, tokenizer),
+        rows=rows,
         engine=engine,
         schedule=job.schedule,
         train=job.train,
@@ -130,13 +138,21 @@ def _agree_on_resume(job: Job, plan: Plan) -> folder.Checkpoint | None:
         found = [checkpoint]
     dist.broadcast_object_list(found, src=0)
     checkpoint = found[0]
-    if checkpoint is not None and checkpoint.state["plan_hash"] != plan.hash:
+    if checkpoint is not None:
+        _refuse_other_past(checkpoint, plan)
+    return checkpoint
+
+
+def _refuse_other_past(checkpoint: folder.Checkpoint, plan: Plan) -> None:
+    """Everything up to the checkpoint must be as the plan has it; what comes later may differ."""
+    state = checkpoint.state
+    same_batch = state["position"] == checkpoint.step * plan.batch_rows
+    if not same_batch or state.get("past_hash") != plan.past_hash(state["position"]):
         raise AlloyError(
-            f"{checkpoint.path} was trained on plan {checkpoint.state['plan_hash']}, "
-            f"the recipe now gives {plan.hash}",
+            f"{checkpoint.path} was trained on plan {state['plan_hash']}, "
+            f"the recipe now gives other rows ({plan.hash})",
             "give the run another name",
         )
-    return checkpoint
 
 
 def _start(job: Job, tokenizer: TokenizerFile, resumed: folder.Checkpoint | None) -> Start:
@@ -182,9 +198,15 @@ def _due(job: Job, plan: Plan) -> frozenset[int]:
     return frozenset(due)
 
 
-def _state(job: Job, plan: Plan, progress: Progress) -> dict[str, Any]:
+def _state(job: Job, plan: Plan, order: Order, progress: Progress) -> dict[str, Any]:
+    position = progress.step * plan.batch_rows
+    last = max(0, progress.step - 1)
     return {
-        "position": progress.step * plan.batch_rows,
+        "position": position,
+        "past_hash": plan.past_hash(position),
+        "cursors": cursors_at(plan, order, position, job.cursors),
+        "lr": lr_at(last, plan.steps, first_steps(plan), job.schedule),
+        "phase": next(p.name for p in plan.phases if last < p.first_step + p.steps),
         "tokens": progress.step * plan.batch_rows * plan.seq_len,
         "supervised_tokens": progress.supervised_tokens,
         "skipped_steps": list(progress.skipped_steps),

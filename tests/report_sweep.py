@@ -166,7 +166,7 @@ def write_sweep(folder: Path, n: int = 1200, budget: Tree | None = None) -> Tree
         "seconds": 512.5,
         "tokens_per_arm": 600_000,
         "budget": budget or {"mmlu_points": 10.0, "retention_bpb": 0.2},
-        "world_note": "Tiny models exaggerate forgetting, and this exam is not MMLU.",
+        "note": "Tiny models exaggerate forgetting, and this exam is not MMLU.",
         "base": {"name": "base", "eval": "evals/base", "annealed": True},
         "arms": arms,
     }

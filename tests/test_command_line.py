@@ -141,6 +141,35 @@ def test_plan_build_verify_without_a_base(tiny: Path, tmp_path: Path, alloy: All
     assert first in json.loads(back.stdout)
 
 
+def test_keys_that_others_read(tiny: Path, tmp_path: Path, alloy: Alloy) -> None:
+    """What scripts take from --json stays where it is, in either unit and for named phases."""
+    tree = tiny_recipe(tiny, tmp_path)
+    tree["schedule"]["phases"] = {"late": {"token_fraction": 0.25, "general": 0.5}}
+    recipe = write_recipe(tmp_path / "r.yaml", tree)
+    built = json.loads(alloy("build", recipe, "--json").stdout)
+    assert built["ledger_balanced"] is True
+    per_source = {"name", "documents_in", "documents_written", "dropped", "tokens", "shards"}
+    assert all(per_source <= set(source) for source in built["sources"])
+    for unit in ("tokens", "supervised_tokens"):
+        change = ("--set", f"mix.unit={unit}", "--json")
+        plan = json.loads(alloy("plan", recipe, *change).stdout)
+        receipt = json.loads(alloy("corpus", "verify", recipe, *change).stdout)
+        assert receipt["ok"] is True
+        assert plan["unit"] == receipt["unit"] == unit
+        names = [phase["name"] for phase in plan["phases"]]
+        assert names == [phase["name"] for phase in receipt["phases"]]
+        assert names == ["warmup", "stable", "late", "anneal"]
+        for planned, found in zip(plan["phases"], receipt["phases"], strict=True):
+            for part, real in zip(planned["sources"], found["sources"], strict=True):
+                assert {"rows", "tokens", "supervised_tokens", "epochs", "share"} <= set(part)
+                assert real["max_prefix_deviation_rows"] < 1
+                assert abs(real["realised_share"] - real["asked_share"]) < 0.1  # of 16 rows
+                assert (part["share"], part["rows"]) == (real["asked_share"], real["rows"])
+    asked = ("--set", "schedule.tokens_of=domain", "--set", "schedule.tokens=1500", "--json")
+    plan = json.loads(alloy("plan", recipe, *asked).stdout)
+    assert 1000 < plan["domain"]["supervised_tokens"] <= 1500 + len(plan["phases"])
+
+
 def test_verify_finds_a_flipped_byte(tiny: Path, tmp_path: Path, alloy: Alloy) -> None:
     recipe = write_recipe(tmp_path / "r.yaml", tiny_recipe(tiny, tmp_path))
     built = json.loads(alloy("build", recipe, "--json").stdout)

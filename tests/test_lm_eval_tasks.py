@@ -26,15 +26,23 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from configs.recipe import MmluTask
-from evals.exam_records import item_records, summarize_exam
-from evals.lm_eval_tasks import BatchedHFLM, _quiet, score_exam, task_config
+from evals.exam_records import item_records, score_exam, summarize_exam
+from evals.lm_eval_tasks import BatchedHFLM, _quiet, lm_eval_scorer, task_config
 from evals.mmlu_items import load_exam
-from evals.mmlu_prompts import letter_prompt
-from evals.mmlu_scorer import score_letters
+from evals.mmlu_prompts import cloze_prompt, letter_prompt
+from evals.mmlu_scorer import native_scorer
 from evals.subjects import MMLU_CATEGORIES
 
 BUILT_IN = Path(lm_eval.__file__).parent / "tasks" / "mmlu"
 CLEAR_GAP = 1e-4
+
+
+def by_lm_eval(model, tokenizer, exam, form, batch_tokens, progress=silent):
+    return score_exam(lm_eval_scorer(model, tokenizer, batch_tokens), exam, form, progress)
+
+
+def by_alloy(model, tokenizer, exam, form, batch_tokens):
+    return score_exam(native_scorer(model, tokenizer, batch_tokens), exam, form, silent)
 
 
 def matrix(scores):
@@ -66,7 +74,7 @@ def test_task_configs_equal_the_built_in_ones(form, template, suffix):
     shared = yaml.safe_load((BUILT_IN / template).read_text())
     exam = load_exam(MmluTask(path=str(require_data("mmlu")), shots=5, limit_per_subject=1))
     for subject in exam.subjects:
-        config = task_config(subject, form, 5)
+        config = task_config(subject, form)
         own = yaml.safe_load((folder / f"mmlu_{subject.name}.yaml").read_text())
         built_in = shared | own
         for ours_only in ("custom_dataset", "num_fewshot"):
@@ -107,16 +115,19 @@ def exam(tmp_path):
     return load_exam(MmluTask(path=str(tmp_path), shots=3))
 
 
-def test_prompts_are_lm_evals_string_for_string(exam):
+@pytest.mark.parametrize("form", ["letter", "cloze"])
+def test_prompts_are_lm_evals_string_for_string(exam, form):
     for subject in exam.subjects:
-        config = task_config(subject, "letter", exam.shots)
+        config = task_config(subject, form)
         task = TaskManager(include_defaults=False).load([config])["tasks"][config["task"]]
         task.build_all_requests()
         rendered = [instance.args for instance in task.instances]
         expected = [
             (letter_prompt(subject, item), f" {letter}")
+            if form == "letter"
+            else (cloze_prompt(subject, item), f" {choice}")
             for item in subject.test
-            for letter in "ABCD"
+            for letter, choice in zip("ABCD", item.choices, strict=True)
         ]
         assert rendered == expected
 
@@ -124,10 +135,10 @@ def test_prompts_are_lm_evals_string_for_string(exam):
 @pytest.mark.parametrize("form", ["letter", "cloze"])
 def test_records_give_lm_evals_own_metrics(exam, form):
     model, tokenizer = tiny_model("llama"), tiny_tokenizer()
-    scores = score_exam(model, tokenizer, exam, form, 512, silent)
+    scores = by_lm_eval(model, tokenizer, exam, form, 512)
     records = item_records(exam, scores, scores)
     for subject in exam.subjects:
-        config = task_config(subject, form, exam.shots)
+        config = task_config(subject, form)
         names = ("acc", "acc_bytes") if form == "cloze" else ("acc",)
         config["metric_list"] = [
             {"metric": n, "aggregation": "mean", "higher_is_better": True} for n in names
@@ -145,7 +156,7 @@ def test_records_give_lm_evals_own_metrics(exam, form):
 
 def test_cloze_equals_plain_forward_passes(exam):
     model, tokenizer = tiny_model("qwen3"), tiny_tokenizer()
-    scores = score_exam(model, tokenizer, exam, "cloze", 256, silent)
+    scores = by_lm_eval(model, tokenizer, exam, "cloze", 256)
     subject = exam.subjects[0]
     context = "".join(
         f"Question: {s.question.strip()}\nAnswer: {s.choices[s.answer]}\n\n" for s in subject.shots
@@ -164,12 +175,13 @@ def test_cloze_equals_plain_forward_passes(exam):
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("shots", [0, 3])
-def test_native_scorer_equals_lm_eval(tmp_path, architecture, shots):
+@pytest.mark.parametrize("form", ["letter", "cloze"])
+def test_native_scorer_equals_lm_eval(tmp_path, architecture, shots, form):
     folder = write_exam(tmp_path, {"a": 25, "b_c": 15})
     exam = load_exam(MmluTask(path=str(folder), shots=shots))
     model, tokenizer = tiny_model(architecture), tiny_tokenizer()
-    oracle = score_exam(model, tokenizer, exam, "letter", 1024, silent)
-    assert_parity(score_letters(model, tokenizer, exam, 300, silent), oracle)
+    oracle = by_lm_eval(model, tokenizer, exam, form, 1024)
+    assert_parity(by_alloy(model, tokenizer, exam, form, 300), oracle)
     assert matrix(oracle).std(axis=0).max() > 0.05
 
 
@@ -179,10 +191,10 @@ def test_truncated_prompts_are_counted_and_scored_alike(tmp_path):
     prompts = [letter_prompt(exam.subjects[0], item) for item in exam.items()]
     lengths = [len(tokenizer.encode(prompt)) for prompt in prompts]
     model = tiny_model("neox", context=int(np.median(lengths)))
-    oracle = score_exam(model, tokenizer, exam, "letter", 1024, silent)
+    oracle = by_lm_eval(model, tokenizer, exam, "letter", 1024)
     assert [s.truncated for s in oracle] == [n > np.median(lengths) for n in lengths]
     assert 5 < sum(score.truncated for score in oracle) < 25
-    assert_parity(score_letters(model, tokenizer, exam, 300, silent), oracle)
+    assert_parity(by_alloy(model, tokenizer, exam, "letter", 300), oracle)
     records = item_records(exam, oracle, oracle)
     assert summarize_exam(records, 1)["truncated_prompts"] == sum(s.truncated for s in oracle)
 
@@ -200,8 +212,8 @@ def test_a_tokenizer_that_prepends_its_start_token(tmp_path):
     )
     assert tokenizer.encode("x")[0] == tokenizer.bos_token_id
     model = tiny_model("llama")
-    oracle = score_exam(model, tokenizer, exam, "letter", 1024, silent)
-    assert_parity(score_letters(model, tokenizer, exam, 300, silent), oracle)
+    oracle = by_lm_eval(model, tokenizer, exam, "letter", 1024)
+    assert_parity(by_alloy(model, tokenizer, exam, "letter", 300), oracle)
 
 
 def test_no_network_no_stdout_and_the_model_as_it_was(exam, monkeypatch, capfd):
@@ -217,8 +229,8 @@ def test_no_network_no_stdout_and_the_model_as_it_was(exam, monkeypatch, capfd):
     torch.manual_seed(7)
     before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # type: ignore[union-attr]
     told = []
-    score_exam(model, tokenizer, exam, "letter", 512, told.append)
-    score_exam(model, tokenizer, exam, "cloze", 512, told.append)
+    by_lm_eval(model, tokenizer, exam, "letter", 512, told.append)
+    by_lm_eval(model, tokenizer, exam, "cloze", 512, told.append)
     assert random.getstate() == before[0]
     assert np.random.get_state()[1].tolist() == before[1]  # type: ignore[union-attr]
     assert torch.equal(torch.get_rng_state(), before[2])
@@ -237,8 +249,8 @@ def test_parity_on_real_questions():
     wanted = ("abstract_algebra", "global_facts", "moral_scenarios")
     exam = replace(exam, subjects=tuple(s for s in exam.subjects if s.name in wanted))
     model = tiny_model("qwen3", vocab=50_304, context=2048)
-    oracle = score_exam(model, tokenizer, exam, "letter", 2048, silent)
-    assert_parity(score_letters(model, tokenizer, exam, 512, silent), oracle)
+    oracle = by_lm_eval(model, tokenizer, exam, "letter", 2048)
+    assert_parity(by_alloy(model, tokenizer, exam, "letter", 512), oracle)
 
 
 SUBSET = (
@@ -264,9 +276,9 @@ def test_parity_on_ten_subjects_at_five_shots(architecture, tokenizer_name):
     exam = load_exam(MmluTask(path=str(require_data("mmlu")), shots=5, limit_per_subject=25))
     exam = replace(exam, subjects=tuple(s for s in exam.subjects if s.name in SUBSET))
     model = tiny_model(architecture, vocab=len(tokenizer) + 32, context=2048)
-    oracle = score_exam(model, tokenizer, exam, "letter", 4096, silent)
+    oracle = by_lm_eval(model, tokenizer, exam, "letter", 4096)
     assert any(score.truncated for score in oracle)
-    assert_parity(score_letters(model, tokenizer, exam, 1024, silent), oracle)
+    assert_parity(by_alloy(model, tokenizer, exam, "letter", 1024), oracle)
 
 
 @pytest.mark.slow
@@ -274,6 +286,6 @@ def test_parity_on_all_questions_without_shots():
     tokenizer = real_tokenizer("pythia_20b")
     exam = load_exam(MmluTask(path=str(require_data("mmlu")), shots=0))
     model = tiny_model("llama", vocab=50_304, context=2048)
-    oracle = score_exam(model, tokenizer, exam, "letter", 4096, silent)
+    oracle = by_lm_eval(model, tokenizer, exam, "letter", 4096)
     assert len(oracle) == 14_042
-    assert_parity(score_letters(model, tokenizer, exam, 1024, silent), oracle)
+    assert_parity(by_alloy(model, tokenizer, exam, "letter", 1024), oracle)

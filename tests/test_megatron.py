@@ -1,7 +1,9 @@
 """Megatron's indexed datasets, read back from the description of the format alone."""
 
 import json
+import os
 import struct
+import subprocess
 from collections.abc import Callable
 from itertools import chain, pairwise
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tiny_recipe, write_recipe
+from conftest import ROOT, tiny_recipe, write_recipe
 from ingest_helpers import a_source, built, random_texts, write_texts
 from tokenizers import Tokenizer
 
@@ -98,6 +100,35 @@ def test_kept_documents_and_no_others(
     assert 120 - 30 < len(whole) < 120
     receipt = json.loads(alloy("corpus", "verify", recipe, "--json").stdout)
     assert receipt["erased_documents"]["own"] == 1
+
+
+def read_by_megatron_core(prefix: str) -> list[list[int]]:
+    """The documents as Megatron-core's own IndexedDataset has them; a skip without it."""
+    python, script = ROOT / ".venv-peers/bin/python", ROOT / "benchmarks/peers/read_megatron.py"
+    if not python.exists():
+        pytest.skip("no megatron-core: benchmarks/peers.sh installs it")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [python, "-P", script, prefix], capture_output=True, env=environment, text=True, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert list(map(len, found["documents"])) == found["sequence_lengths"]
+    return found["documents"]
+
+
+def test_megatron_core_reads_the_same(tmp_path: Path) -> None:
+    source = a_source(write_texts(tmp_path / "a.jsonl", random_texts(3, 50)))
+    reader = built(tmp_path / "store", source)
+    whole = Spans(np.arange(reader.documents), np.zeros(reader.documents, np.int64), reader.lengths)
+    prefix = export_source(reader, whole, tmp_path / "two").prefix
+    expected = [reader.tokens(document).tolist() for document in range(reader.documents)]
+    assert read_by_megatron_core(prefix) == read_documents(prefix) == expected
+    reader.token_dtype = np.dtype("<u4")
+    reader.tokens = lambda d, s=0, n=None: np.arange(s, s + n, dtype="<u4") + 70_000 * (d + 1)
+    prefix = export_source(reader, whole, tmp_path / "four").prefix
+    found = read_by_megatron_core(prefix)
+    assert found == read_documents(prefix)
+    assert found[2][0] == 210_000
 
 
 def test_two_and_four_bytes_an_id(tmp_path: Path) -> None:

@@ -20,10 +20,12 @@ from eval_helpers import (
 
 from configs.errors import UserError
 from configs.recipe import MmluTask
-from evals.exam_records import ItemScore, item_records, summarize_exam
+from evals.continuations import Question, _Row, _shared_prefix, score_continuations
+from evals.encode import encode, encode_options
+from evals.exam_records import ItemScore, item_records, score_exam, summarize_exam
 from evals.mmlu_items import load_exam, read_items
-from evals.mmlu_prompts import letter_prompt
-from evals.mmlu_scorer import _shared_prefix, encode, letter_ids, score_letters
+from evals.mmlu_prompts import CONTINUATIONS, letter_prompt
+from evals.mmlu_scorer import native_scorer
 from evals.subjects import MMLU_CATEGORIES
 
 HEADER = ["question", "choice0", "choice1", "choice2", "choice3", "answer"]
@@ -146,18 +148,27 @@ def test_limit_keeps_the_first_questions_and_the_sidecar_names_all(tmp_path):
         load([*rows, {"subject": "alpha"}])
 
 
-def plain_logprobs(model, tokenizer, subject):
-    """Each prompt alone, no cache, all positions: what the native scorer must equal."""
+def plain_logprob(model, context, option):
+    """One option after one context alone, no cache, all positions."""
     limit = model.config.max_position_embeddings
+    ids = (context + option[:-1])[-limit:]
+    with torch.no_grad():
+        table = model(torch.tensor([ids])).logits[0].log_softmax(-1)
+    return float(table[range(len(ids) - len(option), len(ids)), option].sum())
+
+
+def plain_logprobs(model, tokenizer, subject):
+    """What the native scorer must equal."""
     out = []
     for item in subject.test:
         prompt = letter_prompt(subject, item)
-        ids = encode(tokenizer, [prompt])[0][-limit:]
-        letters = letter_ids(tokenizer, prompt, encode(tokenizer, [prompt])[0])
-        with torch.no_grad():
-            logits = model(torch.tensor([ids])).logits[0, -1]
-        out.append(logits.log_softmax(-1)[letters].tolist())
+        [ids], [letters] = encode_options(tokenizer, [prompt], [CONTINUATIONS])
+        out.append([plain_logprob(model, ids, letter) for letter in letters])
     return np.array(out)
+
+
+def scored(model, tokenizer, exam, batch_tokens, form="letter"):
+    return score_exam(native_scorer(model, tokenizer, batch_tokens), exam, form, silent)
 
 
 @pytest.mark.parametrize("architecture", [*ARCHITECTURES, "gpt2", "mistral"])
@@ -166,7 +177,7 @@ def plain_logprobs(model, tokenizer, subject):
 def test_native_scorer_equals_plain_forward_passes(tmp_path, architecture, shots, batch_tokens):
     exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a_b": 12, "c": 1})), shots=shots))
     model, tokenizer = tiny_model(architecture), tiny_tokenizer()
-    scores = score_letters(model, tokenizer, exam, batch_tokens, silent)
+    scores = scored(model, tokenizer, exam, batch_tokens)
     native = np.array([score.logprobs for score in scores])
     plain = np.concatenate([plain_logprobs(model, tokenizer, s) for s in exam.subjects])
     assert plain.std(axis=0).max() > 0.05  # questions do get different answers
@@ -182,7 +193,7 @@ def test_long_prompts_keep_their_end_and_are_counted(tmp_path):
         len(encode(tokenizer, [letter_prompt(exam.subjects[0], i)])[0]) for i in exam.items()
     ]
     model = tiny_model("llama", context=int(np.median(lengths)))
-    scores = score_letters(model, tokenizer, exam, 512, silent)
+    scores = scored(model, tokenizer, exam, 512)
     expected = [n > model.config.max_position_embeddings for n in lengths]
     assert [score.truncated for score in scores] == expected
     assert 5 < sum(expected) < 25
@@ -198,7 +209,8 @@ def test_scoring_leaves_the_model_as_it_was(tmp_path):
     parameter = next(model.parameters())
     parameter.grad = torch.ones_like(parameter)
     random_states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
-    score_letters(model, tiny_tokenizer(), exam, 512, silent)
+    scored(model, tiny_tokenizer(), exam, 512, "letter")
+    scored(model, tiny_tokenizer(), exam, 512, "cloze")
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(parameter.grad, torch.ones_like(parameter))
     assert torch.equal(torch.get_rng_state(), random_states[0])
@@ -211,27 +223,74 @@ def test_shared_prefix():
     rng = random.Random(0)
     for _ in range(200):
         rows = [
-            [rng.randint(0, 1) for _ in range(rng.randint(1, 6))] for _ in range(rng.randint(2, 5))
+            [rng.randint(0, 1) for _ in range(rng.randint(2, 6))] for _ in range(rng.randint(2, 5))
         ]
-        shortest = min(map(len, rows)) - 1
+        tails = [rng.randint(1, 2) for _ in rows]
+        most = min(len(row) - tail for row, tail in zip(rows, tails, strict=True))
         expected = 0
-        while expected < shortest and len({row[expected] for row in rows}) == 1:
+        while expected < most and len({row[expected] for row in rows}) == 1:
             expected += 1
-        assert _shared_prefix(rows) == expected
-    assert _shared_prefix([[1, 2, 3]]) == 0
+        assert expected == _shared_prefix(
+            [_Row(0, row, [(0, [1] * tail)]) for row, tail in zip(rows, tails, strict=True)]
+        )
+    assert _shared_prefix([_Row(0, [1, 2, 3], [(0, [1])])]) == 0
 
 
-def test_letters_that_are_not_one_token_are_refused():
+@pytest.mark.parametrize("architecture", [*ARCHITECTURES, "gpt2", "mistral"])
+@pytest.mark.parametrize("batch_tokens", [16, 300, 1024])
+def test_options_of_any_length_equal_plain_forward_passes(architecture, batch_tokens):
+    """Shared prefixes, contexts and options of all kinds, contexts that are cut, one that is
+    the start of another, questions with a single option."""
+    rng = random.Random(batch_tokens)
+    model = tiny_model(architecture, context=48)
+    prefix = [rng.randrange(500) for _ in range(9)]
+    questions = []
+    for n in range(24):
+        context = prefix + [rng.randrange(500) for _ in range(rng.choice((1, 2, 12, 13, 30, 60)))]
+        options = [
+            [rng.randrange(500) for _ in range(rng.choice((1, 1, 2, 3, 8)))]
+            for _ in range(rng.randint(1, 5))
+        ]
+        questions.append(Question(context, options + [options[0] + [7]] * (n % 2)))
+    done = []
+    with torch.no_grad():
+        scores = score_continuations(model, questions, batch_tokens, done.append)
+    for question, found in zip(questions, scores, strict=True):
+        plain = [plain_logprob(model, question.context, option) for option in question.options]
+        np.testing.assert_allclose(found, plain, atol=5e-5)
+    assert done[-1] == sum(len(question.options) for question in questions)
+    assert [q.is_cut(48) for q in questions] == [
+        len(q.context) + max(map(len, q.options)) > 49 for q in questions
+    ]
+    with pytest.raises(UserError, match="49 tokens is longer than the model's context of 48"):
+        score_continuations(model, [Question([1], [[2] * 49])], batch_tokens)
+
+
+def test_a_cache_that_cannot_be_shared_gives_the_same_scores(tmp_path, monkeypatch):
+    exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a": 6})), shots=2))
+    model, tokenizer = tiny_model("llama"), tiny_tokenizer()
+    shared = [scored(model, tokenizer, exam, 512, form) for form in ("letter", "cloze")]
+    monkeypatch.setattr("evals.continuations.DynamicLayer", type(None))
+    alone = [scored(model, tokenizer, exam, 512, form) for form in ("letter", "cloze")]
+    for ours, theirs in zip(shared, alone, strict=True):
+        np.testing.assert_allclose(
+            [s.logprobs for s in ours], [s.logprobs for s in theirs], atol=2e-5
+        )
+
+
+def test_options_are_cut_off_the_whole():
     tokenizer = tiny_tokenizer()
     prompt = "Which river is it?\nAnswer:"
-    ids = encode(tokenizer, [prompt])[0]
-    letters = letter_ids(tokenizer, prompt, ids)
+    [ids], [letters] = encode_options(tokenizer, [prompt], [CONTINUATIONS])
+    assert ids == tokenizer.encode(prompt) == encode(tokenizer, [prompt])[0]
     assert [tokenizer.decode(i) for i in letters] == [" A", " B", " C", " D"]
     # The pitfall: after a space, the letter is another token.
-    bare = tokenizer.encode("A")[0]
+    bare = tokenizer.encode("A")
     assert letters[0] != bare
-    with pytest.raises(UserError, match="not one token"):
-        letter_ids(tokenizer, prompt + " ", encode(tokenizer, [prompt + " x"])[0])
+    # A space at the end of a prompt belongs to the option.
+    assert encode_options(tokenizer, [prompt + " "], [list("ABCD")]) == ([ids], [letters])
+    with pytest.raises(UserError, match="no token of its own"):
+        encode_options(tokenizer, [prompt], [[""]])
 
 
 def planted(exam, right, probability=0.9):

@@ -9,7 +9,9 @@ import pytest
 from memory_corpus import MemoryCorpus, corpus, data, plan_of, schedule
 
 from configs import Mix, UserError
-from mixing.plan import PhaseAsk, Plan, PlanSource, compile_phases, compile_plan, phase_bounds
+from mixing.length import run_steps
+from mixing.phases import phase_bounds, rows_per_step
+from mixing.plan import PhaseAsk, Plan, PlanSource, compile_phases, compile_plan
 from mixing.seek import Order
 
 SEQ = 64
@@ -39,7 +41,7 @@ def sources_of(plan: Plan, first: int = 0, count: int | None = None) -> list[tup
 
 def test_phases_are_whole_steps_without_gaps() -> None:
     fields = {"tokens": 1_000_000, "batch_tokens": 1000, "warmup": 0.013, "anneal": 0.2}
-    assert phase_bounds(schedule(**fields), 10, 100) == [
+    assert phase_bounds(schedule(**fields), 1000) == [
         ("warmup", 0, 13),
         ("stable", 13, 787),
         ("anneal", 800, 200),
@@ -48,7 +50,8 @@ def test_phases_are_whole_steps_without_gaps() -> None:
 
 def test_steps_are_made_of_whole_rows() -> None:
     # 1000 positions hold 3 rows of 300; 10_000 positions hold 11 such steps, not 10.
-    assert phase_bounds(schedule(tokens=10_000, batch_tokens=1000), 3, 300) == [("stable", 0, 11)]
+    fields = schedule(tokens=10_000, batch_tokens=1000)
+    assert run_steps(fields, rows_per_step(fields, 300), 300, {}, "tokens") == 11
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -58,7 +61,7 @@ def test_phase_bounds_cover_the_run(seed: int) -> None:
     anneal = round(float(rng.choice([0, 1 - warmup, rng.uniform(0, 1 - warmup)])), 6)
     steps = int(rng.integers(1, 500))
     fields = {"tokens": steps * 8, "batch_tokens": 8, "warmup": warmup, "anneal": anneal}
-    bounds = phase_bounds(schedule(**fields), 1, 8)
+    bounds = phase_bounds(schedule(**fields), steps)
     assert sum(n for _, _, n in bounds) == steps
     at = 0
     for name, first, count in bounds:
@@ -72,7 +75,7 @@ def test_phase_bounds_cover_the_run(seed: int) -> None:
 def test_a_phase_with_a_mix_but_no_step_is_refused() -> None:
     fields = {"tokens": 80, "batch_tokens": 8, "anneal": 0.01, "phases": {"anneal": {"general": 1}}}
     with pytest.raises(UserError, match="'anneal' lasts none of the 10 steps"):
-        phase_bounds(schedule(**fields), 1, 8)
+        phase_bounds(schedule(**fields), 10)
 
 
 def test_row_counts_are_those_of_the_order() -> None:
@@ -250,6 +253,32 @@ def test_random_mixes_keep_every_prefix_within_one_row(seed: int) -> None:
         off = come * phase.denominator - np.arange(1, phase.rows + 1)[:, None] * slots
         assert np.abs(off).max() < phase.denominator
         assert come[-1].tolist() == [part.rows for part in phase.sources]
+
+
+def test_500_sources_with_weights_down_to_a_millionth() -> None:
+    """Through a recipe's mix, over more than a period, every prefix in exact integers."""
+    rng = np.random.default_rng(0)
+    weights = {f"s{i:03}": float(w) for i, w in enumerate(10.0 ** rng.uniform(-6, -1, 500))}
+    weights["s000"] = 1e-6 * sum(weights.values())  # the smallest share that a row can have
+    weights = {name: max(w, weights["s000"]) for name, w in weights.items()}
+    sources = [fixed(name, "domain", int(rng.integers(1, 9000))) for name in weights]
+    mix = Mix(general=0, weights=weights)
+    plan = compile_plan(sources, data(SEQ), mix, schedule(tokens=SEQ * 1_200_000, batch_tokens=SEQ))
+    (phase,) = plan.phases
+    assert len(phase.sources) == 500
+    assert min(part.asked_share for part in phase.sources) == pytest.approx(1e-6, rel=1e-3)
+    total = sum(weights.values())
+    assert all(
+        abs(part.slot_count / phase.denominator - weights[part.name] / total) <= 1e-6
+        for part in phase.sources
+    )
+    source = Order(plan).locate_many(np.arange(plan.rows)).source
+    for i, part in enumerate(phase.sources):
+        assert part.name == plan.sources[i].name
+        at = np.flatnonzero(source == i)
+        before = at * part.slot_count - np.arange(len(at)) * phase.denominator
+        after = np.arange(1, len(at) + 1) * phase.denominator - (at + 1) * part.slot_count
+        assert max(before.max(), after.max()) < phase.denominator
 
 
 # Caps -----------------------------------------------------------------------------------------

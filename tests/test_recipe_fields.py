@@ -5,9 +5,7 @@ process, evaluations of a tiny model.
 """
 
 import csv
-import datetime
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,22 +13,23 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from conftest import tiny_recipe
+from one_rank import joined
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from alloy import hub
+from alloy.arms import arms
 from alloy.building import build_recipe
 from alloy.evaluation import evaluate
 from alloy.planning import plan_recipe
-from alloy.sweep import arms, reference_model, sweep_record
+from alloy.sweep import reference_model, sweep_record
 from alloy.training import _job, run_folder
 from checkpoints.folder import last_good, steps, write_json
 from checkpoints.tensors import EXP_AVG, WEIGHTS, read
 from configs import AlloyError, Recipe
 from configs.load import parse_recipe
 from configs.reference import sections
-from pretrain.engine import deepspeed_config, join_ranks
+from pretrain.engine import deepspeed_config
 from pretrain.launch import command
 from pretrain.run_folder import read_metrics
 from pretrain.worker import run_job
@@ -81,8 +80,7 @@ def trained(recipe: Recipe, folder: Path) -> Any:
         run = run_folder(recipe)
         run.mkdir(parents=True)
         write_json(run / "plan.json", plan.plan.to_json())
-        assert recipe.base is not None
-        run_job(_job(recipe, recipe.base, run, plan), lambda: False)
+        run_job(_job(recipe, run, plan), lambda: False)
     except AlloyError as error:
         return error.message.replace(str(folder), "")
     checkpoint, _ = last_good(run / "checkpoints")
@@ -133,22 +131,8 @@ def referred(recipe: Recipe, _: Path) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_rank() -> Any:
-    """A process group of one, as a launcher would set it up."""
-    environment = {
-        "RANK": "0",
-        "LOCAL_RANK": "0",
-        "WORLD_SIZE": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29641",
-        "DS_ACCELERATOR": "cpu",
-    }
-    before = {k: os.environ.get(k) for k in environment}
-    os.environ.update(environment)
-    join_ranks(datetime.timedelta(minutes=1))
-    yield
-    dist.destroy_process_group()
-    for key, value in before.items():
-        os.environ.pop(key) if value is None else os.environ.__setitem__(key, value)
+    with joined():
+        yield
 
 
 @pytest.fixture
@@ -247,6 +231,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "base.embedding_std": (trained, {}, "base.embedding_std=0.2"),
     "base.residual_scale": (trained, {}, "base.residual_scale=0.5"),
     "base.start": (trained, {"base": {"model": "{folder}/start"}}, "base.start=weights+moments"),
+    "base.step": (trained, {"base": {"model": "{folder}/start"}}, "base.step=9"),
+    "base.data": (planned, {"base": {"model": "{folder}/start"}}, "base.data=continued"),
     "base.compare_with": (referred, SWEEP, "base.compare_with={tiny}"),
     "base.compare_with_revision": (
         referred,
@@ -301,13 +287,24 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "mix.general": (planned, {}, "mix.general=0.5"),
     "mix.weights": (planned, {"data.sources": TWO_GENERAL}, "mix.weights={web: 1, wiki: 9}"),
     "schedule.tokens": (planned, {}, "schedule.tokens=2560"),
+    "schedule.tokens_of": (planned, {"schedule.tokens": 2048}, "schedule.tokens_of=domain"),
     "schedule.batch_tokens": (planned, {}, "schedule.batch_tokens=512"),
     "schedule.peak_lr": (trained, {}, "schedule.peak_lr=0.001"),
     "schedule.warmup": (trained, {}, "schedule.warmup=0.5"),
     "schedule.anneal": (trained, {}, "schedule.anneal=0.5"),
     "schedule.anneal_shape": (trained, {}, "schedule.anneal_shape=cosine"),
     "schedule.final_lr_ratio": (trained, {}, "schedule.final_lr_ratio=0.1"),
+    "schedule.phases.*.token_fraction": (
+        planned,
+        {"schedule.phases": {"late": {"token_fraction": 0.25, "general": 0.75}}},
+        "schedule.phases.late.token_fraction=0.5",
+    ),
     "schedule.phases.*.general": (planned, {}, "schedule.phases={anneal: {general: 0.75}}"),
+    "schedule.phases.*.weights": (
+        planned,
+        {"data.sources": TWO_GENERAL},
+        "schedule.phases={anneal: {weights: {web: 1, wiki: 9}}}",
+    ),
     "train.zero": (trained, {"train.grad_clip": 0.01}, "train.zero=0"),
     "train.precision": (trained, {}, "train.precision=bf16"),
     "train.ranks": (launched, {}, "train.ranks=3"),
@@ -333,6 +330,7 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "evals.mmlu.path": (measured, {"evals.mmlu": None}, f"evals.mmlu={EXAM}"),
     "evals.mmlu.shots": (measured, {}, "evals.mmlu.shots=1"),
     "evals.mmlu.limit_per_subject": (measured, {}, "evals.mmlu.limit_per_subject=2"),
+    "evals.mmlu.scorer": (measured, {}, "evals.mmlu.scorer=lm_eval"),
     "evals.mmlu.items": (measured, {}, "evals.mmlu.items={folder}/items.jsonl"),
     "evals.domain[].name": (measured, {}, "evals.domain.labels.name=other"),
     "evals.domain[].path": (measured, {}, "evals.domain.labels.path={folder}/test2.jsonl"),
@@ -344,6 +342,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "budget.mmlu_points": (swept, SWEEP, "budget.mmlu_points=1"),
     "budget.retention_bpb": (swept, SWEEP, "budget.retention_bpb=0.1"),
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),
+    "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),
+    "sweep.over": (swept, SWEEP, "sweep.over={schedule.peak_lr: [0.001, 0.002]}"),
     "sweep.saturation": (swept, SWEEP, "sweep.saturation=0.75"),
 }
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -97,17 +99,32 @@ def test_recomputing_from_the_records_gives_every_number(model_folder, evals, tm
     assert changed["bpb"] == summary["bpb"]
 
 
-def test_native_scorer_gives_the_same_exam(model_folder, evals, tmp_path):
-    by_lm_eval = run(model_folder, evals, tmp_path / "a")
-    native = run(model_folder, evals, tmp_path / "b", scorer="native")
-    assert native["exam"] == by_lm_eval["exam"]
-    assert native["task_hash"] != by_lm_eval["task_hash"]
+def test_both_scorers_give_the_same_records_and_summary(model_folder, evals, tmp_path):
+    assert evals.mmlu.scorer == "native"
+    native = run(model_folder, evals, tmp_path / "a")
+    mmlu = evals.mmlu.model_copy(update={"scorer": "lm_eval"})
+    oracle = run(model_folder, evals.model_copy(update={"mmlu": mmlu}), tmp_path / "b")
+    assert oracle["task_hash"] != native["task_hash"]
+    gold_bpb = oracle["exam"].pop("gold_bpb")
+    assert native["exam"].pop("gold_bpb") == pytest.approx(gold_bpb, abs=1e-5)
+    assert native["exam"] == oracle["exam"]
     for ours, theirs in zip(
-        read_records(tmp_path / "b" / "exam.jsonl"),
         read_records(tmp_path / "a" / "exam.jsonl"),
+        read_records(tmp_path / "b" / "exam.jsonl"),
         strict=True,
     ):
-        np.testing.assert_allclose(ours["logprobs"], theirs["logprobs"], atol=1e-4)
+        for key in ("logprobs", "cloze_logprobs"):
+            np.testing.assert_allclose(ours.pop(key), theirs.pop(key), atol=1e-4)
+        assert ours.pop("gold_bits") == pytest.approx(theirs.pop("gold_bits"), abs=2e-4)
+        assert ours == theirs
+
+
+def test_the_native_scorer_does_not_load_lm_eval():
+    code = (
+        "import sys, evals.evaluate\n"
+        "heavy = {'lm_eval', 'datasets'} & set(sys.modules)\nassert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_finished_evaluation_is_reused_wherever_the_model_lies(model_folder, evals, tmp_path):

@@ -186,7 +186,69 @@ def test_a_budget_between_the_bounds_is_inconclusive_and_may_be_underpowered(sma
     assert "underpowered" in texts(report, "underpowered")
 
 
-def test_the_recommendation_is_the_smallest_measured_share_that_keeps_all(report: Tree) -> None:
+def test_the_law_recommends_under_a_retention_budget(report: Tree) -> None:
+    told = report["recommendation"]
+    assert (told["basis"], told["answer"]) == ("law", "kept")
+    law = report["law"][0]
+    assert law["quantity"] == "retention_bpb"
+    assert law["general_share_low"] <= told["general_share"] <= law["general_share_high"]
+    assert told["critical_share"] < told["general_share"]
+    assert told["upper_bound"] <= report["budget"]["retention_bpb"]
+    assert {cost["quantity"] for cost in told["domain_costs"]} == {"domain_f1", "domain_bpb"}
+    for cost in told["domain_costs"]:
+        low, high = cost["interval"]
+        assert low <= cost["change"] <= high
+        assert cost["against_share"] == 0.0
+    assert "--confirm" in told["text"]
+    assert "--confirm" in texts(report, "selection")
+    assert told["replayed_only"]["arm"] == "general_0.25"
+
+
+def test_a_law_is_drawn_from_arms_and_control_alone(small: Path) -> None:
+    before = load(small)["law"]
+    assert [law["runs"] for law in before] == [5, 5, 4, 4]
+    sweep = json.loads((small / "sweep.json").read_text())
+    confirm = sweep["arms"][1] | {"name": "again", "kind": "confirm", "general_share": 0.3}
+    save_sweep(small, sweep | {"arms": [*sweep["arms"], confirm]})
+    report = load(small)
+    assert report["law"] == before
+    (told,) = report["confirmations"]
+    assert told["general_share"] == 0.3
+    assert told["arm"] == "again"
+    (retention,) = (p for p in told["predictions"] if p["quantity"] == "retention_bpb")
+    arm = report["arms"][-1]
+    assert retention["measured"] == arm["change"]["retention_bpb"]["change"]
+    low, high = retention["interval"]
+    assert retention["inside"] is (low <= retention["measured"] <= high)
+    assert "Exam budget" in told["text"]
+    assert arm["verdicts"][0]["text"] in told["text"]
+
+
+def test_a_confirming_run_outside_its_interval_is_called_so(small: Path) -> None:
+    report = load(small)
+    share = report["recommendation"]["general_share"]
+    sweep = json.loads((small / "sweep.json").read_text())
+    confirm = sweep["arms"][0] | {"name": "again", "kind": "confirm", "general_share": share}
+    save_sweep(small, sweep | {"arms": [*sweep["arms"], confirm]})
+    report = load(small)
+    assert report["confirmations"][0]["inside"] is False
+    assert "outside the predicted" in report["confirmations"][0]["text"]
+    assert report["recommendation"]["arm"] == "again"
+    assert texts(report, "selection") == ""
+
+
+def test_a_sweep_of_few_shares_says_that_it_has_no_law(small: Path) -> None:
+    sweep = json.loads((small / "sweep.json").read_text())
+    save_sweep(small, sweep | {"arms": sweep["arms"][1:4]})
+    report = load(small)
+    assert report["law"] == []
+    assert report["recommendation"]["basis"] == "measured"
+    assert "a law needs 4 shares" in report["recommendation"]["text"]
+
+
+def test_without_a_loss_budget_the_smallest_measured_share_is_named(small: Path) -> None:
+    edit_sweep(small, budget={"mmlu_points": 10.0, "retention_bpb": None})
+    report = load(small)
     told = report["recommendation"]
     kept = [a for a in report["arms"] if a["kind"] == "arm" and a["verdict"] == "kept"]
     best = min(kept, key=lambda a: a["general_share"])
@@ -195,17 +257,27 @@ def test_the_recommendation_is_the_smallest_measured_share_that_keeps_all(report
     expected = (best["domain_f1"] - report["base"]["domain_f1"]) / gain
     assert told["domain_gain_kept"] == pytest.approx(expected)
     assert "measured" in told["text"]
-    assert "no law is fitted" in told["text"]
-    assert told["replayed_only"]["arm"] == "general_0.25"
+    assert "no loss has a budget" in told["text"]
     assert "same items" in texts(report, "selection")
 
 
-def test_no_ratio_keeps_a_budget_that_the_control_alone_keeps(small: Path) -> None:
-    edit_sweep(small, budget={"mmlu_points": None, "retention_bpb": 0.03})
+def test_no_measured_ratio_keeps_a_budget_of_the_exam(small: Path) -> None:
+    edit_sweep(small, budget={"mmlu_points": 0.01, "retention_bpb": None})
     report = load(small)
-    assert report["arms"][4]["verdict"] == "kept"
-    assert report["recommendation"]["arm"] is None
+    assert report["recommendation"]["answer"] == "no_ratio"
     assert "no measured ratio keeps this budget" in report["recommendation"]["text"].lower()
+
+
+def test_a_budget_that_only_the_control_may_keep_is_not_promised(small: Path) -> None:
+    edit_sweep(small, budget={"mmlu_points": None, "retention_bpb": 0.005})
+    told = load(small)["recommendation"]
+    assert told["answer"] in ("noisy", "no_ratio")
+    assert told["general_share"] is None
+    sweep = json.loads((small / "sweep.json").read_text())
+    save_sweep(small, sweep | {"arms": sweep["arms"][:4]})
+    told = load(small)["recommendation"]
+    assert told["answer"] == "not_bracketed"
+    assert "Add these shares" in told["text"]
 
 
 def test_without_a_budget_nothing_is_judged(small: Path) -> None:
@@ -240,7 +312,6 @@ def test_at_chance_means_no_claim(small: Path) -> None:
     assert "at chance: no claim" in texts(report, "at_chance")
     assert all(arm["verdicts"][0]["text"] == "at chance: no claim" for arm in report["arms"])
     assert all(arm["verdict"] != "kept" for arm in report["arms"])
-    assert report["recommendation"]["arm"] is None
     assert "at chance: no claim" in (small / "report.html").read_text(encoding="utf-8")
 
 
@@ -293,7 +364,7 @@ def test_a_failed_arm_has_no_scores_and_does_not_stop_the_rest(small: Path) -> N
     failed = report["arms"][1]
     assert failed["exam_accuracy"] is failed["domain_f1"] is failed["verdict"] is None
     assert "loss was NaN at step 40" in texts(report, "failed")
-    assert report["recommendation"]["arm"] is not None
+    assert report["recommendation"]["general_share"] is not None
     assert re.search(r"general_0\.05 .* failed", headline_table(report))
 
 

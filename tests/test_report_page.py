@@ -189,7 +189,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         arm["name"] = name
         arm["general_share"] = 0.25  # equal shares: charts then label arms by name
         write_run(tmp_path / arm["run"], arm["general_share"], arm["tokens"], base=name)
-    sweep |= {"name": HOSTILE[0] + HOSTILE[6], "world_note": HOSTILE[0] + HOSTILE[4]}
+    sweep |= {"name": HOSTILE[0] + HOSTILE[6], "note": HOSTILE[0] + HOSTILE[4]}
     sweep["arms"][1]["failed"] = HOSTILE[1]
     save_sweep(tmp_path, sweep)
     for name in ("base", "general_0"):

@@ -38,12 +38,13 @@ def naive_row(reader: RowReader, position: int) -> Row:
     where = reader.order.locate(position)
     packed = reader.packed[where.source]
     source = reader._readers[where.source]
-    ids, labels, positions, segments = [], [], [], []
+    ids, labels, positions, segments, lengths = [], [], [], [], []
     first, end = packed.row_starts[where.row], packed.row_starts[where.row + 1]
     for segment, piece in enumerate(range(first, end)):
         tokens = source.documents[packed.document[piece]]  # type: ignore[attr-defined]
         start, length = int(packed.start[piece]), int(packed.length[piece])
         erased = packed.erased is not None and packed.erased[piece]
+        lengths.append(length)
         for i in range(length):
             last = i == length - 1
             ids.append(PAD if erased else int(tokens[start + i]))
@@ -56,12 +57,13 @@ def naive_row(reader: RowReader, position: int) -> Row:
         np.array(labels + [-100] * padding),
         np.array(positions + list(range(padding))),
         np.array(segments + [-1] * padding),
+        np.array(lengths),
         where.source,
     )
 
 
 def assert_same(row: Row, naive: Row) -> None:
-    for name in ("input_ids", "labels", "position_ids", "segments"):
+    for name in ("input_ids", "labels", "position_ids", "segments", "document_lengths"):
         assert np.array_equal(getattr(row, name), getattr(naive, name)), name
     assert row.source == naive.source
 
@@ -92,6 +94,7 @@ def test_a_row_by_hand() -> None:
     assert row.labels.tolist() == [1001, 1002, -100, -100, 1013, -100, -100, -100]
     assert row.position_ids.tolist() == [0, 1, 2, 0, 0, 1, 0, 1]
     assert row.segments.tolist() == [0, 0, 0, 1, 2, 2, -1, -1]
+    assert row.document_lengths.tolist() == [3, 1, 2]
 
 
 def test_erased_documents_leave_masked_positions_and_the_order() -> None:

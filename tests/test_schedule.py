@@ -4,9 +4,11 @@ import math
 import random
 
 import pytest
+from memory_corpus import corpus, plan_of
+from memory_corpus import schedule as memory_schedule
 
 from configs import Schedule
-from pretrain.schedule import lr_at
+from pretrain.schedule import first_steps, lr_at
 from pretrain.steps import accumulation, micro_batches
 
 PEAK = 4e-4
@@ -39,6 +41,34 @@ def test_warmup_and_stable() -> None:
     assert [lr_at(s, 10, (4, 8), linear) / PEAK for s in range(8)] == pytest.approx(
         [0.125, 0.375, 0.625, 0.875, 1, 1, 1, 1]
     )
+
+
+def test_named_phases_leave_the_rate_as_it_is() -> None:
+    """One plan with two named parts of the stable stretch, one without: the same curve."""
+    made = corpus({"a": ("domain", [8] * 50), "b": ("general", [8] * 50)}, 8)
+    fields = {"tokens": 80 * 8, "batch_tokens": 8, "warmup": 0.1, "anneal": 0.25}
+    parts = {
+        "early": {"token_fraction": 0.2, "general": 0.7},
+        "stable": {"general": 0.5},
+        "late": {"token_fraction": 0.3, "weights": {"a": 2}},
+    }
+    curves = []
+    for phases in ({}, parts, {k: v for k, v in parts.items() if k != "stable"}):
+        own = memory_schedule(**fields, phases=phases)
+        plan = plan_of(made, 8, {"general": 0.25}, **fields, phases=phases)
+        bounds = first_steps(plan)
+        curves.append([lr_at(step, plan.steps, bounds, own) for step in range(plan.steps)])
+        assert bounds == (8, 60)
+        assert plan.phases[0].name == "warmup"
+    assert curves[0] == curves[1] == curves[2]
+    assert len(plan.phases) == 5
+
+
+def test_bounds_where_phases_have_no_steps() -> None:
+    made = corpus({"a": ("domain", [8] * 50)}, 8)
+    for warmup, anneal, bounds in ((1, 0, (20, 20)), (0, 1, (0, 0)), (0, 0, (0, 20))):
+        fields = {"tokens": 160, "batch_tokens": 8, "warmup": warmup, "anneal": anneal}
+        assert first_steps(plan_of(made, 8, {"general": 0}, **fields)) == bounds
 
 
 def test_no_step_has_rate_zero_and_a_whole_anneal_starts_near_the_peak() -> None:

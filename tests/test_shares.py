@@ -33,46 +33,48 @@ SIZES = [
 
 
 def test_by_size_inside_a_side() -> None:
-    shares = source_shares(SIZES, Mix(), 0.2)
+    shares = source_shares(SIZES, Mix(general=0.2))
     assert shares == pytest.approx({"law": 0.2, "tickets": 0.6, "books": 0.05, "web": 0.15})
 
 
 def test_by_weights_inside_a_side() -> None:
-    shares = source_shares(SIZES, Mix(weights={"law": 3, "tickets": 1}), 0.2)
+    shares = source_shares(SIZES, Mix(general=0.2, weights={"law": 3, "tickets": 1}))
     assert shares == pytest.approx({"law": 0.6, "tickets": 0.2, "books": 0.05, "web": 0.15})
 
 
 def test_size_is_in_the_unit_of_the_mix() -> None:
     sizes = [size("a", "domain", 200, 100), size("b", "domain", 200, 50), size("g", "general", 9)]
-    assert source_shares(sizes, Mix(), 0.0) == pytest.approx({"a": 2 / 3, "b": 1 / 3})
-    assert source_shares(sizes, Mix(unit="tokens"), 0.0) == pytest.approx({"a": 0.5, "b": 0.5})
+    assert source_shares(sizes, Mix(general=0)) == pytest.approx({"a": 2 / 3, "b": 1 / 3})
+    assert source_shares(sizes, Mix(unit="tokens", general=0)) == pytest.approx(
+        {"a": 0.5, "b": 0.5}
+    )
 
 
 def test_one_sided_mixes_drop_the_other_side() -> None:
-    assert set(source_shares(SIZES, Mix(), 0.0)) == {"law", "tickets"}
-    assert set(source_shares(SIZES, Mix(), 1.0)) == {"web", "books"}
+    assert set(source_shares(SIZES, Mix(general=0))) == {"law", "tickets"}
+    assert set(source_shares(SIZES, Mix(general=1))) == {"web", "books"}
 
 
 def test_does_not_depend_on_the_order_of_sources() -> None:
-    mix = Mix(weights={"web": 0.1, "books": 0.7})
-    assert source_shares(SIZES[::-1], mix, 0.3) == source_shares(SIZES, mix, 0.3)
+    mix = Mix(general=0.3, weights={"web": 0.1, "books": 0.7})
+    assert source_shares(SIZES[::-1], mix) == source_shares(SIZES, mix)
 
 
 @pytest.mark.parametrize(("general", "role"), [(0.5, "domain"), (0.01, "general")])
 def test_a_side_without_sources_is_refused(general: float, role: str) -> None:
     sizes = [s for s in SIZES if s.role != role]
     with pytest.raises(UserError, match=f"no source is '{role}'"):
-        source_shares(sizes, Mix(), general)
+        source_shares(sizes, Mix(general=general))
 
 
 def test_a_half_weighted_side_is_refused() -> None:
-    with pytest.raises(UserError, match="names 'law' but not 'tickets'"):
-        source_shares(SIZES, Mix(weights={"law": 1}), 0.2)
+    with pytest.raises(UserError, match="name 'law' but not 'tickets'"):
+        source_shares(SIZES, Mix(general=0.2, weights={"law": 1}))
 
 
 def test_a_source_with_nothing_to_train_on_is_refused() -> None:
     with pytest.raises(UserError, match="'void' has no supervised_tokens"):
-        source_shares([*SIZES, size("void", "domain", 3, 0)], Mix(), 0.2)
+        source_shares([*SIZES, size("void", "domain", 3, 0)], Mix(general=0.2))
 
 
 def test_slot_weights_account_for_the_filling_of_rows() -> None:

@@ -4,9 +4,11 @@ from typing import Any
 
 import click
 
+from alloy.arms import arm_recipe, arms
 from alloy.commands.shared import emit, load, packing_lines, recipe_options, table
 from alloy.planning import Planned, plan_recipe
 from configs import Recipe
+from mixing.plan import Plan
 from pretrain.schedule import curve
 
 
@@ -32,6 +34,8 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
             "rows": phase.rows,
             "tokens": phase.rows * plan.seq_len,
             "general_share": phase.general,
+            "denominator": phase.denominator,
+            "weight_error": phase.weight_error,
             "sources": [
                 {
                     "name": part.name,
@@ -56,10 +60,44 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
         "seq_len": plan.seq_len,
         "tokens": plan.rows * plan.seq_len,
         "asked_tokens": recipe.schedule.tokens,
+        "tokens_of": recipe.schedule.tokens_of,
+        "domain": _domain(plan),
         "epochs": plan.epochs,
         "packing": {name: ledger.to_json() for name, ledger in planned.ledgers.items()},
         "phases": phases,
-        "learning_rate": curve(plan, recipe.schedule),
+        "learning_rate": curve(plan, planned.start.schedule),
+        "sweep": None if recipe.sweep is None else _sweep(recipe),
+    }
+
+
+def _sweep(recipe: Recipe) -> dict[str, Any]:
+    """Every arm of the sweep, planned like the recipe itself."""
+    rows = []
+    for arm in arms(recipe):
+        plan = plan_recipe(arm_recipe(recipe, arm)).plan
+        rows.append(
+            {
+                "name": arm.name,
+                "kind": arm.kind,
+                "general_share": arm.general_share,
+                "seed": arm.seed,
+                "settings": arm.settings,
+                "steps": plan.steps,
+                "tokens": plan.rows * plan.seq_len,
+                "most_epochs": max(plan.epochs.values()),
+            }
+        )
+    return {"arms": rows, "tokens": sum(row["tokens"] for row in rows)}
+
+
+def _domain(plan: Plan) -> dict[str, int]:
+    """What the domain sources give in the whole run, repeats counted."""
+    names = {source.name for source in plan.sources if source.role == "domain"}
+    parts = [part for phase in plan.phases for part in phase.sources if part.name in names]
+    return {
+        "rows": sum(part.rows for part in parts),
+        "tokens": sum(part.tokens for part in parts),
+        "supervised_tokens": sum(part.supervised_tokens for part in parts),
     }
 
 
@@ -78,15 +116,43 @@ def render(answer: dict[str, Any]) -> str:
         for part in phase["sources"]
     ]
     header = ["phase / source", f"share of {answer['unit']}", "rows", "tokens", "supervised"]
+    error = max(phase["weight_error"] for phase in answer["phases"])
     rates = "  ".join(f"{p['step']}: {p['lr']:.3g}" for p in answer["learning_rate"])
     return "\n".join(
         [
             f"{answer['name']}: {answer['steps']:,} steps of {answer['batch_rows']:,} rows x "
             f"{answer['seq_len']:,} = {answer['tokens']:,} tokens "
-            f"(asked {answer['asked_tokens']:,}){mark}",
+            f"({_asked(answer)}){mark}",
             table([*header, "epochs"], rows),
             *packing_lines(answer["packing"]),
+            f"slot weights are off by at most {error:.2g} of themselves",
             f"learning rate by step: {rates}",
             f"plan hash {answer['plan_hash']}",
+            *(_sweep_lines(answer["sweep"]) if answer["sweep"] else []),
         ]
     )
+
+
+def _sweep_lines(sweep: dict[str, Any]) -> list[str]:
+    rows = [
+        [
+            arm["name"],
+            f"{arm['general_share']:.2%}",
+            f"{arm['steps']:,}",
+            f"{arm['tokens']:,}",
+            f"{arm['most_epochs']:.3f}",
+        ]
+        for arm in sweep["arms"]
+    ]
+    return [
+        "",
+        f"sweep: {len(rows)} arms, {sweep['tokens']:,} tokens in all",
+        table(["arm", "general", "steps", "tokens", "most epochs of a source"], rows),
+    ]
+
+
+def _asked(answer: dict[str, Any]) -> str:
+    if answer["tokens_of"] == "run":
+        return f"asked {answer['asked_tokens']:,}"
+    given = answer["domain"][answer["unit"]]
+    return f"{given:,} {answer['unit']} of the domain, asked {answer['asked_tokens']:,}"

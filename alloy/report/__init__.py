@@ -12,6 +12,7 @@ scores.py    one model's numbers from its own records
 compare.py   an arm against the base, item by item
 budgets.py   budgets to verdicts, arms to a recommendation, saturation
 caveats.py   what follows from the data and must be read first
+paths.py      values of the report by their JSON path
 text.py      untrusted text made safe to show; how numbers are written
 headline.py  the headline table as text and as Markdown
 markdown.py  the Markdown report

@@ -1,4 +1,4 @@
-"""Budgets to verdicts, and arms to a recommendation. Pure, on the report's own numbers."""
+"""Budgets to verdicts, and the saturation check. Pure, on the report's own numbers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -127,97 +127,6 @@ def _sentence(
 def budget_name(budget: str) -> str:
     """How a budget is called in text."""
     return {"mmlu_points": "exam points", "retention_bpb": "retention bpb"}[budget]
-
-
-def recommend(base: Tree, arms: Sequence[Tree], budget: Tree) -> Tree:
-    """The smallest measured general share whose budgets are all kept.
-
-    Nothing is interpolated and no law is fitted: it is the best of the measured arms. The control
-    and the saturation run are no candidates. ``replayed_only`` judges the exam budget on replayed
-    facts alone, where the exam tells them apart.
-    """
-    candidates = [(i, a) for i, a in enumerate(arms) if a["kind"] == "arm"]
-    candidates.sort(key=lambda pair: (pair[1]["general_share"], pair[0]))
-    if not any(value is not None for value in budget.values()):
-        text = "No budget is set, so no ratio is recommended."
-        return {**_nothing(text), "replayed_only": None}
-    kept = [(i, a) for i, a in candidates if a["verdict"] == "kept"]
-    replayed = [
-        (i, a)
-        for i, a in candidates
-        if a["replayed_verdict"] is not None and a["replayed_verdict"]["verdict"] == "kept"
-    ]
-    chosen = _chosen(base, kept[0], candidates) if kept else _nothing(_no_ratio(candidates, budget))
-    judged = any(arm["replayed_verdict"] is not None for _, arm in candidates)
-    alone = _replayed_only(replayed, budget["mmlu_points"]) if judged else None
-    return {**chosen, "replayed_only": alone}
-
-
-def _chosen(base: Tree, best: tuple[int, Tree], candidates: Sequence[tuple[int, Tree]]) -> Tree:
-    index, arm = best
-    gain = _difference(arm["domain_f1"], base["domain_f1"])
-    only = next((a for _, a in candidates if a["general_share"] == 0.0), None)
-    full = _difference(only["domain_f1"], base["domain_f1"]) if only else None
-    kept = gain / full if gain is not None and full is not None and full > 0 else None
-    words = [
-        f"{number(arm['general_share'], 'share')} general is the smallest measured share that "
-        f"keeps every budget ({', '.join(budget_name(v['budget']) for v in arm['verdicts'])})"
-    ]
-    if arm["domain_f1"] is not None:
-        words.append(f"its domain F1 is {number(arm['domain_f1'], 'f1')}")
-    if kept is not None:
-        words.append(f"it keeps {number(kept, 'percent')} of the F1 gain of the domain-only arm")
-    return {
-        "general_share": arm["general_share"],
-        "arm": arm["name"],
-        "arm_index": index,
-        "domain_f1": arm["domain_f1"],
-        "domain_f1_gain": gain,
-        "domain_gain_kept": kept,
-        "text": "; ".join(words) + ". It is the best of the measured arms: nothing between "
-        "them is estimated and no law is fitted.",
-    }
-
-
-def _nothing(text: str) -> Tree:
-    return {
-        "general_share": None,
-        "arm": None,
-        "arm_index": None,
-        "domain_f1": None,
-        "domain_f1_gain": None,
-        "domain_gain_kept": None,
-        "text": text,
-    }
-
-
-def _no_ratio(candidates: Sequence[tuple[int, Tree]], budget: Tree) -> str:
-    limits = [f"{v:g} {budget_name(k)}" for k, v in budget.items() if v is not None]
-    words = [arm["verdict"] for _, arm in candidates]
-    counted = f"{words.count('broken')} broken, {words.count('inconclusive')} inconclusive"
-    unjudged = words.count(None)
-    more = f", {unjudged} not evaluated" if unjudged else ""
-    return (
-        f"{NO_RATIO[0].upper()}{NO_RATIO[1:]} ({' and '.join(limits)}): of {len(words)} measured "
-        f"arms, {counted}{more}. Only what was measured is judged; no law is fitted."
-    )
-
-
-def _replayed_only(kept: Sequence[tuple[int, Tree]], allowed: float) -> Tree:
-    if not kept:
-        text = f"On replayed facts alone, {NO_RATIO} of {allowed:g} exam points."
-        return {"general_share": None, "arm": None, "arm_index": None, "text": text}
-    index, arm = kept[0]
-    text = (
-        f"On replayed facts alone, {number(arm['general_share'], 'share')} general is the smallest "
-        f"measured share that keeps the budget of {allowed:g} exam points."
-    )
-    return {
-        "general_share": arm["general_share"],
-        "arm": arm["name"],
-        "arm_index": index,
-        "text": text,
-    }
 
 
 def saturation(base: Tree, arms: Sequence[Tree]) -> Tree | None:

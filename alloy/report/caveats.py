@@ -9,7 +9,7 @@ from alloy.report.text import number, visible
 Tree = dict[str, Any]
 
 
-def caveats(report: Tree, world_note: str | None, problems: Sequence[str]) -> list[Tree]:
+def caveats(report: Tree, note: str | None, problems: Sequence[str]) -> list[Tree]:
     """Every caveat as {"kind", "text"}, the gravest first."""
     base, arms = report["base"], report["arms"]
     measured = [arm for arm in arms if arm["failed"] is None]
@@ -23,9 +23,9 @@ def caveats(report: Tree, world_note: str | None, problems: Sequence[str]) -> li
         ("confounded", _confounded(report, measured)),
         ("control", _control(arms)),
         ("seeds", _seeds(measured)),
-        ("selection", _selection(report["recommendation"])),
+        ("selection", _selection(report["recommendation"], report["confirmations"])),
         *(("run", text) for text in _runs(measured)),
-        ("world", world_note),
+        ("world", note),
         *(("files", text) for text in problems),
     ]
     return [{"kind": kind, "text": visible(text)} for kind, text in found if text]
@@ -170,12 +170,19 @@ def _seeds(arms: Sequence[Tree]) -> str | None:
     )
 
 
-def _selection(recommendation: Tree) -> str | None:
-    if recommendation["arm"] is None:
+def _selection(recommendation: Tree, confirmations: Sequence[Tree]) -> str | None:
+    if recommendation["general_share"] is None:
+        return None
+    if recommendation["basis"] == "measured":
+        return (
+            "The recommended share was chosen on the same items that it is reported on; only a "
+            "further run, or other items, can confirm it."
+        )
+    if any(row["general_share"] == recommendation["general_share"] for row in confirmations):
         return None
     return (
-        "The recommended share was chosen on the same items that it is reported on; only a "
-        "further run, or other items, can confirm it."
+        "The recommended share is a prediction from losses, which do not promise exam accuracy: "
+        "`alloy sweep RECIPE --confirm` trains it and judges every budget on it."
     )
 
 

@@ -53,6 +53,8 @@ class Series:
     """Points from one marker to the next; where it starts depends on the style, so that the
     markers of curves that lie on each other do not."""
     dashed: bool = False
+    band: tuple[tuple[float, float, float], ...] = ()
+    """(x, low, high) of an interval that is shaded along the line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +142,7 @@ def _guide(chart: Chart, guide: Guide, frame: Box) -> str:
 
 def _series(chart: Chart, series: Series, frame: Box) -> str:
     places = [(_x(chart, frame, p.x), _y(chart, frame, p.y)) for p in series.points]
-    parts = [f'<g class="{_style_class(series.style)}">']
+    parts = [f'<g class="{_style_class(series.style)}">', _band(chart, series, frame)]
     if series.line and len(places) > 1:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         dash = _DASHES[series.style % STYLES] if series.style >= 0 else "4 3"
@@ -154,6 +156,18 @@ def _series(chart: Chart, series: Series, frame: Box) -> str:
         )
     parts.append("</g>")
     return "\n".join(parts)
+
+
+def _band(chart: Chart, series: Series, frame: Box) -> str:
+    if not series.band:
+        return ""
+    upper = [(x, high) for x, _, high in series.band]
+    lower = [(x, low) for x, low, _ in reversed(series.band)]
+    corners = [
+        f"{_x(chart, frame, x):.1f} {_y(chart, frame, _inside(y, chart.y)):.1f}"
+        for x, y in (*upper, *lower)
+    ]
+    return f'<path class="band" d="M{"L".join(corners)}z"/>'
 
 
 def _first_mark(series: Series) -> int:
@@ -300,3 +314,17 @@ def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
 def flatten(series: Iterable[Series]) -> list[Point]:
     """All points of some series."""
     return [point for one in series for point in one.points]
+
+
+def extent(points: Sequence[Point], axis: str) -> list[float]:
+    """Every coordinate and interval limit of ``axis``."""
+    values: list[float] = []
+    for point in points:
+        interval = point.x_interval if axis == "x" else point.y_interval
+        values += [point.x if axis == "x" else point.y, *(interval or ())]
+    return values
+
+
+def pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
+    """An interval of the report as a point has it."""
+    return (interval[0], interval[1]) if interval else None

@@ -7,9 +7,11 @@ the views compute nothing.
 from collections.abc import Sequence
 from typing import Any
 
-from alloy.report.budgets import exam_verdict, overall, recommend, saturation, verdicts
+from alloy.report.budgets import exam_verdict, overall, saturation, verdicts
 from alloy.report.caveats import caveats
 from alloy.report.compare import change_against_base, subject_changes
+from alloy.report.laws import confirmations, fit_laws, laws_tree
+from alloy.report.recommendation import recommended
 from alloy.report.records import Entry, Records
 from alloy.report.schema import ArmSpec, BaseSpec, Receipt, Record
 from alloy.report.scores import curve, finite, model_scores
@@ -31,6 +33,7 @@ def join_report(records: Records) -> Tree:
         arms.append(arm)
         problems += more
     _adjust_over_arms(arms)
+    laws = fit_laws(arms)
     report: Tree = {
         "schema_version": SCHEMA_VERSION,
         "name": sweep.name,
@@ -40,9 +43,11 @@ def join_report(records: Records) -> Tree:
         "base": base,
         "arms": arms,
         "saturation": saturation(base, arms),
-        "recommendation": recommend(base, arms, budget),
+        "law": laws_tree(laws, arms),
+        "recommendation": recommended(base, arms, budget, laws),
+        "confirmations": confirmations(laws, arms),
     }
-    return _json_values({**report, "caveats": caveats(report, sweep.world_note, problems)})
+    return _json_values({**report, "caveats": caveats(report, sweep.note, problems)})
 
 
 def _base_entry(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
@@ -75,6 +80,8 @@ def _arm_entry(records: Records, base: Tree, entry: Entry, budget: Tree) -> tupl
         "kind": spec.kind,
         "general_share": spec.general_share,
         "tokens": spec.tokens,
+        "seed": spec.seed,
+        "settings": spec.settings,
         "failed": spec.failed,
         **scores,
         "change": change,

@@ -21,6 +21,8 @@ def markdown_report(report: Tree) -> str:
         _changes(report),
         "## Budgets",
         _budgets(report),
+        "## The law of the ratio",
+        _law(report),
         "## Receipts",
         _receipts(report),
     ]
@@ -82,6 +84,12 @@ def _budgets(report: Tree) -> str:
                 f"- {escape_markdown(arm['name'], 40)}, {name}: {escape_markdown(verdict['text'])}"
             )
     return "\n".join(lines) or "No budget was judged."
+
+
+def _law(report: Tree) -> str:
+    told = [*report["law"], *report["confirmations"]]
+    lines = [f"- {escape_markdown(one['text'])}" for one in told]
+    return "\n".join(lines) or "No law is fitted: it needs arms at four general shares or more."
 
 
 def _receipts(report: Tree) -> str:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from alloy.report.figures import arm_labels, figures
 from alloy.report.headline import verdict_word
+from alloy.report.paths import lookup
 from alloy.report.text import MISSING, number, visible
 
 Tree = dict[str, Any]
@@ -50,16 +51,6 @@ def html_page(report: Tree) -> str:
         breakdowns=[(by, breakdown(report, by)) for by in ("category", "subject")],
         lineage_keys=_lineage_keys(report),
     )
-
-
-def lookup(report: Tree, path: str) -> Any:
-    """The value at a dotted path; None below a part that was not measured."""
-    value: Any = report
-    for part in path.split("."):
-        if value is None:
-            return None
-        value = value[int(part)] if isinstance(value, list) else value[part]
-    return value
 
 
 def breakdown(report: Tree, by: str) -> list[Tree]:

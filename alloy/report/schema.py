@@ -4,7 +4,7 @@ Keys beyond these are kept. Numbers must be finite, except the loss and learning
 step: a run that diverged is something to report.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,9 +30,12 @@ class ArmSpec(Record):
     """An arm's line in sweep.json; folders are relative to the sweep's."""
 
     name: str
-    kind: Literal["arm", "control", "saturation"]
+    kind: Literal["arm", "control", "saturation", "confirm"]
     general_share: float
     tokens: int
+    seed: int | None = None
+    settings: dict[str, Any] = {}
+    """Recipe keys that this arm sets besides its share and seed."""
     run: str
     eval: str
     failed: str | None = None
@@ -54,7 +57,7 @@ class SweepSpec(Record):
     seconds: float | None = None
     tokens_per_arm: int | None = None
     budget: BudgetSpec = BudgetSpec()
-    world_note: str | None = None
+    note: str | None = None
 
 
 class ExamSummary(Record):

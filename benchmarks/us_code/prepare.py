@@ -22,7 +22,7 @@ import xxhash
 import zstandard
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-HEAD_CHARACTERS = 600
+HEAD_CHARACTERS = 300
 """Of a section's text that is shown before its title is asked."""
 TEST_ROWS = 600
 RETENTION_EVERY = 5

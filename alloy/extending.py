@@ -1,0 +1,133 @@
+"""Whether a recipe may go on in a run folder: as it is, or with a future that it did not have.
+
+A run may be made longer, or its later phases changed, as long as everything that was trained
+stays as it is: every row and every learning rate up to the newest checkpoint.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from alloy.planning import Planned
+from checkpoints.folder import Checkpoint, write_json
+from configs import Base, Data, Mix, Schedule, Train, UserError
+from mixing.plan import Plan
+from pretrain.run_folder import RECIPE, claim, differing_keys
+from pretrain.schedule import first_steps, lr_at
+
+EXTENSIONS = "extensions.json"
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "base": Base,
+    "data": Data,
+    "mix": Mix,
+    "schedule": Schedule,
+    "train": Train,
+}
+
+
+def go_on_or_refuse(
+    run: Path, wanted: dict[str, Any], planned: Planned, reached: Checkpoint | None
+) -> None:
+    """Take the run folder for these settings; ``reached`` is its newest good checkpoint.
+
+    Raises UserError where another run is there, listing the keys that differ, and where a change
+    of schedule or mix would change what was trained already.
+    """
+    if claim(run, wanted):
+        return
+    old = _with_defaults(json.loads((run / RECIPE).read_text(encoding="utf-8")), wanted)
+    changed = differing_keys(old, json.loads(json.dumps(wanted)))
+    if not changed:
+        return
+    strangers = [key for key in changed if not key.startswith(("schedule.", "mix."))]
+    if reached is None or strangers:
+        raise UserError(
+            f"{run} holds a run with other settings: {', '.join(changed)}",
+            "give the run another name, or set these back",
+        )
+    _refuse_other_past(run, Schedule.model_validate(old["schedule"]), planned, reached, changed)
+    added = {
+        "at_step": reached.step,
+        "from_plan": reached.state["plan_hash"],
+        "to_plan": planned.plan.hash,
+        "changed": {key: [_at(old, key), _at(wanted, key)] for key in changed},
+    }
+    if added not in extensions(run):
+        write_json(run / EXTENSIONS, [*extensions(run), added])
+    write_json(run / RECIPE, wanted)
+
+
+def extensions(run: Path) -> list[dict[str, Any]]:
+    """The changes of its future that a run went through, oldest first."""
+    path = run / EXTENSIONS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+
+
+def _refuse_other_past(
+    run: Path, old: Schedule, planned: Planned, reached: Checkpoint, changed: list[str]
+) -> None:
+    plan, state = planned.plan, reached.state
+    keys = ", ".join(changed)
+    if reached.step * plan.batch_rows != state["position"]:
+        raise UserError(
+            f"{run} was trained with {state['position'] // reached.step} rows a step, the recipe "
+            f"now gives {plan.batch_rows} ({keys}): that is a new lineage",
+            f"give the run another name and base: {{model: {run}, step: {reached.step}, "
+            "start: weights+moments, data: continued}",
+        )
+    if plan.steps < reached.step:
+        raise UserError(
+            f"{run} has trained {reached.step} steps, the recipe now has {plan.steps} ({keys})",
+            f"set schedule.tokens to {reached.step * plan.batch_rows * plan.seq_len} or more",
+        )
+    before = Plan.from_json(json.loads((run / "plan.json").read_text(encoding="utf-8")))
+    _refuse_other_rates(run, (before, old), (plan, planned.start.schedule), reached.step, keys)
+    if state.get("past_hash") != plan.past_hash(state["position"]):
+        same = min(plan.common_rows(before), state["position"])
+        raise UserError(
+            f"{run} has trained {state['position']:,} rows, from row {same:,} on the recipe now "
+            f"gives others ({keys})",
+            "give the run another name, or set these back",
+        )
+
+
+def _refuse_other_rates(
+    run: Path,
+    before: tuple[Plan, Schedule],
+    now: tuple[Plan, Schedule],
+    steps: int,
+    keys: str,
+) -> None:
+    for step in range(steps):
+        old, new = (lr_at(step, p.steps, first_steps(p), s) for p, s in (before, now))
+        if old == new:
+            continue
+        stable, _ = first_steps(before[0])
+        hint = f"schedule.warmup {stable / now[0].steps:.8g} keeps the warm-up of {stable} steps"
+        raise UserError(
+            f"{run}: step {step + 1} was trained with a learning rate of {old:.6g}, the recipe "
+            f"now gives {new:.6g} ({keys})",
+            hint if step < stable else "give the run another name, or set these back",
+        )
+
+
+def _with_defaults(old: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """The stored settings with today's defaults for keys that did not exist yet."""
+    filled = dict(old)
+    for name, section in _SECTIONS.items():
+        if isinstance(old.get(name), dict) and isinstance(wanted.get(name), dict):
+            try:
+                whole = section.model_validate(old[name]).model_dump(mode="json")
+            except ValidationError:  # a key that no longer exists: it is listed as differing
+                continue
+            filled[name] = {key: whole[key] for key in whole if key in wanted[name]}
+    return filled
+
+
+def _at(tree: dict[str, Any], dotted: str) -> Any:
+    value: Any = tree
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value

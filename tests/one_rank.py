@@ -1,0 +1,59 @@
+"""A process group of one in this process, and whole runs in it by the real command's code."""
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import pytest
+import torch.distributed as dist
+
+from alloy import training
+from alloy.training import train_recipe
+from configs.load import parse_recipe
+from pretrain.engine import join_ranks
+from pretrain.job import Job, write_job
+from pretrain.run_folder import read_metrics
+from pretrain.worker import run_job
+
+ENVIRONMENT = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29641",
+    "DS_ACCELERATOR": "cpu",
+}
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """A process group of one, as a launcher would set it up."""
+    before = {k: os.environ.get(k) for k in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    join_ranks(datetime.timedelta(minutes=1))
+    yield
+    dist.destroy_process_group()
+    # DeepSpeed keeps the groups of the process group that is gone.
+    deepspeed.utils.groups._WORLD_GROUP = None
+    deepspeed.comm.comm.cdb = None
+    for key, value in before.items():
+        os.environ.pop(key) if value is None else os.environ.__setitem__(key, value)
+
+
+def train_here(tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Path:
+    """Train a recipe with its one rank in this process; the run folder."""
+
+    def run_ranks(job: Job, _: Any) -> None:
+        write_job(job)
+        run_job(job, lambda: False)
+
+    monkeypatch.setattr(training, "run_ranks", run_ranks)
+    return train_recipe(parse_recipe(tree, overrides), lambda _: None).parent
+
+
+def rows_of(run: Path, key: str) -> list[Any]:
+    return [row[key] for row in read_metrics(run / "metrics.jsonl")]

@@ -1,0 +1,247 @@
+"""Sweeps: which arms there are, what a failed or interrupted one does, and confirming runs."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from conftest import tiny_recipe, write_recipe
+from report_sweep import bpb_records, domain_records, exam_records, write_eval, write_run
+
+from alloy import sweep
+from alloy.arms import arm_recipe, arms, confirming
+from alloy.commands.plan import describe, render
+from alloy.commands.sweep import command
+from alloy.planning import plan_recipe
+from alloy.report.join import join_report
+from alloy.report.records import read_records
+from configs import CheckFailed, Recipe, UserError
+from configs.load import parse_recipe
+
+Tree = dict[str, Any]
+
+
+def recipe(tiny: Path, run_dir: Path, **of_sweep: Any) -> Recipe:
+    sections = {"sweep": {"general": [0, 0.25, 0.5], **of_sweep}}
+    tree = tiny_recipe(tiny, run_dir, **sections)
+    tree["base"] = {"model": str(tiny)}
+    for source in tree["data"]["sources"]:
+        source["max_epochs"] = 50
+    return parse_recipe(tree)
+
+
+# --- the arms --------------------------------------------------------------------------------
+
+
+def test_axes_multiply_and_keys_of_an_axis_go_together(tiny: Path, tmp_path: Path) -> None:
+    over = [
+        {"schedule.peak_lr": [0.001, 0.002]},
+        {"schedule.tokens": [3072, "6144"], "schedule.anneal": ["50%", "25%"]},
+    ]
+    one = recipe(tiny, tmp_path, general=[0.5, 0], over=over, seeds=[0, 1, 2])
+    found = arms(one)
+    assert len(found) == 2 * 2 * 2 * 3
+    assert len({arm.name for arm in found}) == len(found)
+    assert [arm.general_share for arm in found] == sorted(arm.general_share for arm in found)
+    seen = set()
+    for arm in found:
+        own = arm_recipe(one, arm)
+        assert own.mix.general == arm.general_share
+        assert own.train.seed == own.data.seed == arm.seed
+        assert own.sweep is None
+        assert own.schedule.tokens == arm.tokens
+        assert (own.schedule.tokens, own.schedule.anneal) in ((3072, 0.5), (6144, 0.25))
+        seen.add((arm.general_share, own.schedule.peak_lr, arm.tokens, arm.seed))
+    assert len(seen) == len(found)
+
+
+def test_an_arm_differs_in_nothing_else(tiny: Path, tmp_path: Path) -> None:
+    one = recipe(tiny, tmp_path)
+    own = arm_recipe(one, arms(one)[1])
+    left, right = (r.model_dump(exclude={"name", "mix", "sweep"}) for r in (one, own))
+    assert left == right
+    assert own.mix.weights == one.mix.weights
+
+
+def test_source_fields_are_axes_by_name(tiny: Path, tmp_path: Path) -> None:
+    files = [str(tiny / "domain.jsonl"), str(tiny / "retention.jsonl")]
+    one = recipe(tiny, tmp_path, over={"data.sources.own.path": files})
+    paths = [arm_recipe(one, arm).data.sources[0].path for arm in arms(one)[:2]]
+    assert paths == [(files[0],), (files[1],)]
+
+
+def test_the_saturation_check_is_of_the_first_arm(tiny: Path, tmp_path: Path) -> None:
+    last = arms(recipe(tiny, tmp_path, saturation=0.5, seeds=[3, 4]))[-1]
+    assert (last.kind, last.general_share, last.seed, last.tokens) == ("saturation", 0, 3, 1536)
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [
+        ({"mix.general": [0.1]}, "sweep.general"),
+        ({"evals.batch_tokens": [1, 2]}, "same in all arms"),
+        ({"data.seq_len": [16, 32]}, "same in all arms"),
+        ({"schedule.peak_lr": [0.1], "schedule.anneal": [0.1, 0.2]}, "equal counts"),
+        ([{"schedule.anneal": [0.1]}, {"schedule.anneal": [0.2]}], "two axes"),
+        ({"schedule.peak": [0.1, 0.2]}, "unknown key"),
+        ({"schedule.peak_lr": ["much"]}, "peak_lr"),
+        ({"data.sources.theirs.max_epochs": [1, 2]}, "no item"),
+    ],
+)
+def test_what_cannot_be_an_axis_is_said(tiny: Path, tmp_path: Path, over: Any, words: str) -> None:
+    one = recipe(tiny, tmp_path, over=over)
+    with pytest.raises(UserError) as error:
+        [arm_recipe(one, arm) for arm in arms(one)]
+    assert words in f"{error.value.message} {error.value.hint}"
+    assert error.value.hint
+
+
+def test_the_plan_prints_arms_and_tokens(tiny: Path, tmp_path: Path) -> None:
+    one = recipe(tiny, tmp_path, seeds=[0, 1], over={"schedule.tokens": [2560, 3072]})
+    told = describe(one, plan_recipe(one))
+    assert len(told["sweep"]["arms"]) == 12
+    assert told["sweep"]["tokens"] == 6 * (2560 + 3072)
+    assert "12 arms, 33,792 tokens in all" in render(told)
+
+
+# --- running ---------------------------------------------------------------------------------
+
+
+class Fake:
+    """Training and measuring without a model: records as the real ones write them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.trained: list[str] = []
+        self.fail: dict[str, BaseException] = {}
+
+    def train(self, own: Recipe, _show: Callable[[str], None]) -> Path:
+        name = Path(own.name).name
+        if name in self.fail:
+            raise self.fail[name]
+        if not (self.folder / own.name / "lineage.json").is_file():
+            self.trained.append(name)
+            write_run(self.folder / own.name, own.mix.general, own.schedule.tokens)
+        return self.folder / own.name / "export"
+
+    def measure(self, *given: Any) -> None:
+        _, _, _, out, name, _ = given
+        rng = random.Random(name)
+        share = 1.0
+        if name != "base":
+            share = float(name.split("_")[1])
+        forgetting = 0.0 if name == "base" else 0.4 * 2.718 ** (-6 * share)
+        known = 0.92 - 0.5 * forgetting
+        records = {
+            "exam": exam_records(rng, known, known, 200),
+            "domain": {"comments": domain_records(rng, 0.7 - 0.3 * share, 200)},
+            "bpb": bpb_records(
+                rng,
+                {"facts": 1.5 + forgetting, "wiki": 1.5 + forgetting, "tickets": 0.9 + share / 9},
+            ),
+        }
+        write_eval(out, name, records)
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    one = Fake(tmp_path)
+    monkeypatch.setattr(sweep, "train_recipe", one.train)
+    monkeypatch.setattr(sweep, "evaluate", one.measure)
+    return one
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def test_a_failed_arm_is_recorded_and_the_rest_is_run(
+    tiny: Path, tmp_path: Path, fake: Fake
+) -> None:
+    fake.fail = {
+        "general_0": CheckFailed("a rank died"),
+        "general_0.25": RuntimeError("out of memory\nat layer 3"),
+    }
+    one = recipe(tiny, tmp_path)
+    record = sweep.run_sweep(one, quiet)
+    assert fake.trained == ["general_0.5"]
+    assert sweep.failures(record) == [
+        "general_0: a rank died",
+        "general_0.25: RuntimeError: out of memory at layer 3",
+    ]
+    report = join_report(read_records(tmp_path / "tiny"))
+    assert report["arms"][2]["exam_accuracy"] is not None
+    fake.fail = {}
+    record = sweep.run_sweep(one, quiet)
+    assert fake.trained == ["general_0.5", "general_0", "general_0.25"]
+    assert sweep.failures(record) == []
+
+
+def test_an_interrupted_sweep_leaves_a_record_and_goes_on(
+    tiny: Path, tmp_path: Path, fake: Fake
+) -> None:
+    fake.fail = {"general_0.5": KeyboardInterrupt()}
+    one = recipe(tiny, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run_sweep(one, quiet)
+    record = json.loads((tmp_path / "tiny/sweep.json").read_text())
+    assert [arm["failed"] for arm in record["arms"]] == [None, None, sweep.NOT_RUN]
+    assert "not run yet" in str(join_report(read_records(tmp_path / "tiny"))["caveats"])
+    fake.fail = {}
+    assert sweep.failures(sweep.run_sweep(one, quiet)) == []
+    assert fake.trained == ["general_0", "general_0.25", "general_0.5"]
+
+
+def test_a_share_that_cannot_be_met_costs_nothing(tiny: Path, tmp_path: Path, fake: Fake) -> None:
+    one = recipe(tiny, tmp_path, over={"data.sources.web.max_epochs": [50, 0.0001]})
+    with pytest.raises(UserError):
+        sweep.run_sweep(one, quiet)
+    assert fake.trained == []
+
+
+SHARES = [0, 0.05, 0.1, 0.25, 0.5, 1]
+
+
+@pytest.mark.usefixtures("fake")
+def test_confirm_trains_the_recommended_share_and_judges_it(tiny: Path, tmp_path: Path) -> None:
+    tree = recipe(tiny, tmp_path, general=SHARES, seeds=[0, 1]).model_dump(mode="json")
+    tree["budget"] = {"retention_bpb": 0.1, "mmlu_points": 20.0}
+    path = write_recipe(tmp_path / "recipe.yaml", tree)
+    first = CliRunner().invoke(command, [str(path)], catch_exceptions=False)
+    assert "is the smallest share whose predicted loss keeps the budget" in first.stdout
+    done = CliRunner().invoke(command, [str(path), "--confirm"], catch_exceptions=False)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert "inside the predicted" in lines[2]
+    assert "Retention budget kept" in lines[2]
+    assert "Exam budget" in lines[2]
+    record = json.loads((tmp_path / "tiny/sweep.json").read_text())
+    (arm,) = [arm for arm in record["arms"] if arm["kind"] == "confirm"]
+    report = join_report(read_records(tmp_path / "tiny"))
+    assert report["recommendation"]["general_share"] == pytest.approx(arm["general_share"])
+    assert report["recommendation"]["arm"] == arm["name"]
+    # A later sweep keeps it, and its law does not see it.
+    again = CliRunner().invoke(command, [str(path)], catch_exceptions=False)
+    assert again.stdout.splitlines()[1:] == lines[1:]
+
+
+@pytest.mark.usefixtures("fake")
+def test_confirm_without_a_recommendation_is_a_failed_check(tiny: Path, tmp_path: Path) -> None:
+    one = recipe(tiny, tmp_path)
+    path = write_recipe(tmp_path / "recipe.yaml", one.model_dump(mode="json"))
+    with pytest.raises(CheckFailed, match="No budget is set"):
+        CliRunner().invoke(
+            command, [str(path), "--confirm"], standalone_mode=False, catch_exceptions=False
+        )
+
+
+def test_a_confirming_arm_takes_the_settings_of_the_law(tiny: Path, tmp_path: Path) -> None:
+    one = recipe(tiny, tmp_path, over={"schedule.peak_lr": [0.001, 0.002]}, seeds=[7])
+    arm = confirming(one, 0.125)
+    assert arm.name == "confirm_0.125"
+    own = arm_recipe(one, arm)
+    assert (own.mix.general, own.schedule.peak_lr) == (0.125, 0.001)
+    assert own.train.seed == one.train.seed
