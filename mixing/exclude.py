@@ -95,20 +95,21 @@ def _mark_duplicates(
     readers: Sequence[SourceReader], sources: Sequence[Source], reasons: Sequence[np.ndarray]
 ) -> None:
     """Mark all but the first of equal texts (xxh3_64 and size) that are KEPT so far, in place.
-    57 bytes a document of memory."""
+    49 bytes a document of memory."""
     order = sorted(
         range(len(sources)), key=lambda i: (ROLE_ORDER[sources[i].role], sources[i].name)
     )
-    kept = [np.flatnonzero(reasons[i] == KEPT) for i in order]
+    kept = [slice(None) if sources[i].take is None else reasons[i] == KEPT for i in order]
     texts = np.concatenate([_text_keys(readers[i])[k] for i, k in zip(order, kept, strict=True)])
     _, first = np.unique(texts, return_index=True)
     is_copy = np.ones(texts.size, bool)
     is_copy[first] = False
     begin = 0
     for i, documents in zip(order, kept, strict=True):
-        end = begin + documents.size
-        reasons[i][documents[is_copy[begin:end]]] = DUPLICATE
-        begin = end
+        codes = reasons[i][documents]
+        codes[is_copy[begin : begin + codes.size]] = DUPLICATE
+        reasons[i][documents] = codes
+        begin += codes.size
 
 
 def _text_keys(reader: SourceReader) -> np.ndarray:

@@ -53,7 +53,8 @@ def _items(
 def _table(
     raw: BinaryIO, file: InputFile, rows: RowOptions, block_bytes: int
 ) -> Iterator[Block | BadRow]:
-    source = pa.PythonFile(raw, "r") if file.remote or not file.bytes else pa.memory_map(file.place)
+    # not mapped: pages of a map count as memory of the process until somebody else needs them
+    source = pa.PythonFile(raw, "r") if file.remote else pa.OSFile(file.place)
     read = read_parquet if file.kind == "parquet" else read_arrow
     with source:
         yield from read(source, rows.columns, block_bytes)

@@ -286,6 +286,19 @@ def test_cut_files_lose_what_is_cut_and_store_no_part_of_a_document(
             build(tmp_path / "store", a_source(tmp_path / "*.*", max_bad=0.49))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_packed_csv_without_quotes_stores_no_half_line(seed: int, tmp_path: Path) -> None:
+    rows = good_rows(300)
+    lines = [f"{i},word {row.text.hex()}" for i, row in enumerate(rows) if row.text]
+    data = gzip.compress("\n".join(["id,text", *lines]).encode())
+    (tmp_path / "a.csv.gz").write_bytes(data[: random.Random(seed).randrange(3000, len(data) - 9)])
+    report = build(tmp_path / "store", a_source(tmp_path / "a.csv.gz", max_bad=1.0))
+    assert report.dropped == {"truncated_gz": 1}
+    found = stored(tmp_path / "store", report.key)
+    assert len(found) > 20
+    assert not set(found) - {line.partition(",")[2] for line in lines}
+
+
 def test_an_arrow_stream_without_its_end_is_cut(tmp_path: Path) -> None:
     data = as_arrow(good_rows(100), pa.ipc.new_stream)
     (tmp_path / "a.arrow").write_bytes(data[:-8])
