@@ -351,6 +351,20 @@ def test_a_local_dataset_folder(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "exactly one of path and hub"),
+        ({"path": "x", "hub": "a/b"}, "exactly one of path and hub"),
+        ({"path": "x", "revision": "v1"}, "revision goes with hub"),
+        ({"path": "x", "split": "test"}, "split goes with hub"),
+    ],
+)
+def test_a_source_has_one_origin(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Source(name="s", role="domain", **options)
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_broken_arrow_files_never_end_the_process(seed: int, tmp_path: Path) -> None:
     """Random damage gives fewer documents or none, and a ledger that balances."""
