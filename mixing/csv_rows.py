@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mixing.blocks import Block, DamagedFile, HashingReader, decompressed
 from mixing.ledger import BadRow, excerpt
-from mixing.tables import batch_blocks
+from mixing.tables import batch_blocks, named_twice
 
 BOM = "\ufeff"
 
@@ -77,9 +77,8 @@ def read_csv(
 ) -> Iterator[Block | BadRow]:
     """Blocks of the rows below the header, by the line at which each begins.
 
-    A row with other than the header's number
-    of fields, or with a quote out of place, is a BadRow and the next line begins the next row;
-    blank lines are no rows.
+    A row with other than the header's number of fields, or with a quote out of place, is a BadRow
+    and the next line begins the next row; blank lines are no rows.
     """
     csv.field_size_limit(max_line_bytes)
     lines = _Lines(file, path, max_line_bytes)
@@ -124,11 +123,11 @@ def _below(
     lines: _Lines,
     block_bytes: int,
 ) -> Iterator[Block | BadRow]:
+    twice = named_twice(header, columns)
+    if twice is not None:
+        yield twice
+        return
     names = [name for name in columns if name in header]
-    for name in names:
-        if header.count(name) > 1:
-            yield BadRow(1, "column_named_twice", excerpt(name.encode()), rest_of_file=True)
-            return
     places = [header.index(name) for name in names]
     had_bom = lines.had_bom
     held: list[tuple[int, list[bytes]]] = []

@@ -17,7 +17,7 @@ from fsspec.core import url_to_fs
 
 from configs import Source, UserError
 from mixing.erasures import replace_file
-from mixing.inputs import NAMES, FoundFiles, InputFile, file_kind, find_files
+from mixing.inputs import NAMES, FoundFiles, InputFile, file_kind, find_files, unreadable
 
 
 def is_local(source: Source) -> bool:
@@ -103,7 +103,10 @@ def split_files(source: Source) -> list[str]:
 
 def _input_file(url: str) -> InputFile:
     filesystem, path = url_to_fs(url)
-    info = filesystem.info(path)
+    try:
+        info = filesystem.info(path)
+    except Exception as error:  # of whatever library the network is asked with
+        raise unreadable(url, error) from error
     content = (info.get("lfs") or {}).get("sha256") or info.get("blob_id")
     if not content:
         raise UserError(f"{url}: the hub gives no hash of it", "download it and give its path")

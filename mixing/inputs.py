@@ -58,16 +58,19 @@ class InputFile:
     def open(self) -> BinaryIO:
         if self.remote is None:
             return open(self.path, "rb")
-        filesystem, path = url_to_fs(self.remote)
-        return cast(BinaryIO, RemoteFile(filesystem.open(path, "rb"), self.remote))
+        return cast(BinaryIO, RemoteFile(self.remote))
 
 
 class RemoteFile:
     """A file of the hub in a ``with`` block, which ends in a UserError where a read of it failed,
     even if somebody took that for damage of what is inside."""
 
-    def __init__(self, raw: BinaryIO, place: str) -> None:
-        self._raw = raw
+    def __init__(self, place: str) -> None:
+        filesystem, path = url_to_fs(place)
+        try:
+            self._raw = filesystem.open(path, "rb")
+        except Exception as error:  # of whatever library the network is asked with
+            raise unreadable(place, error) from error
         self._place = place
         self._failure: Exception | None = None
 
@@ -102,8 +105,15 @@ class RemoteFile:
     ) -> None:
         self.close()
         if self._failure is not None:
-            reason = " ".join(str(self._failure).split()) or type(self._failure).__name__
-            raise UserError(f"{self._place}: {reason}", "build again") from None
+            raise unreadable(self._place, self._failure) from None
+
+
+def unreadable(place: str, error: Exception) -> UserError:
+    """What to raise where the network failed."""
+    return UserError(
+        f"{place}: {' '.join(str(error).split()) or type(error).__name__}",
+        "build again; sources that are complete are kept",
+    )
 
 
 def file_kind(path: Path) -> Kind | None:

@@ -43,11 +43,16 @@ def read_parquet(file: Any, columns: Sequence[str], block_bytes: int) -> Iterato
         parquet = pq.ParquetFile(
             file, pre_buffer=False, buffer_size=BUFFER_BYTES, page_checksum_verification=True
         )
+        metadata, available = parquet.metadata, parquet.schema_arrow.names
     except (pa.ArrowException, OSError) as error:
         yield _rest(1, "damaged_parquet", error)
         return
-    names = [name for name in columns if name in parquet.schema_arrow.names]
-    metadata, done = parquet.metadata, 0
+    twice = named_twice(available, columns)
+    if twice is not None:
+        yield twice
+        return
+    names = [name for name in columns if name in available]
+    done = 0
     for group in range(metadata.num_row_groups):
         until = done + metadata.row_group(group).num_rows
         batches = parquet.iter_batches(
@@ -68,6 +73,14 @@ def read_parquet(file: Any, columns: Sequence[str], block_bytes: int) -> Iterato
             done = until
 
 
+def named_twice(available: Sequence[str], columns: Sequence[str]) -> BadRow | None:
+    """A file in which nobody can tell what a column means is of no use as a whole."""
+    for name in columns:
+        if available.count(name) > 1:
+            return BadRow(1, "column_named_twice", excerpt(name.encode()), rest_of_file=True)
+    return None
+
+
 def _batch_rows(group: pq.RowGroupMetaData, names: Sequence[str], block_bytes: int) -> int:
     """Rows of about ``block_bytes`` of the columns that are read, by their average."""
     parts = [group.column(i) for i in range(group.num_columns)]
@@ -85,6 +98,10 @@ def read_arrow(
     row = 1
     try:
         for batch, share in _record_batches(source):
+            twice = named_twice(batch.schema.names, columns)
+            if twice is not None:
+                yield twice
+                return
             kept = batch.select([n for n in columns if n in batch.schema.names])
             yield from batch_blocks(kept, row, block_bytes, share)
             row += batch.num_rows

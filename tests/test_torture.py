@@ -212,6 +212,20 @@ def test_texts_with_every_defect(suffix: str, tmp_path: Path) -> None:
     assert stored(tmp_path / "store", report.key) == texts_of(rows)
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "stream.arrow", "file.arrow"])
+def test_a_column_named_twice(name: str, tmp_path: Path) -> None:
+    table = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    path = tmp_path / name
+    if name == "a.parquet":
+        pq.write_table(table, path)
+    else:
+        open_writer = pa.ipc.new_stream if name == "stream.arrow" else pa.ipc.new_file
+        with pa.OSFile(str(path), "wb") as sink, open_writer(sink, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(UserError, match="column_named_twice 1"):
+        build(tmp_path / "store", a_source(path, max_bad=1.0))
+
+
 WRONG_TYPES = {
     "number": pa.array([1, 2]),
     "list": pa.array([["a"], ["b"]]),
