@@ -144,9 +144,11 @@ class Source(Section):
     def _one_origin(self) -> Self:
         if bool(self.path) == (self.hub is not None):
             raise ValueError(f"source '{self.name}': give exactly one of path and hub")
-        strangers = {"config", "split", "revision"} & self.model_fields_set
+        split = None if self.split == "train" else self.split  # a dump of a recipe names it too
+        named = {"config": self.config, "revision": self.revision, "split": split}
+        strangers = [name for name, value in named.items() if value is not None]
         if self.hub is None and strangers:
-            raise ValueError(f"source '{self.name}': {min(strangers)} goes with hub, not with path")
+            raise ValueError(f"source '{self.name}': {strangers[0]} goes with hub, not with path")
         return self
 
 

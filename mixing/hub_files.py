@@ -82,6 +82,7 @@ def _listing(source: Source, store: Path) -> Path:
 def split_files(source: Source) -> list[str]:
     """Paths or addresses of the files of the source's split, as the datasets library finds them."""
     import datasets  # a second of imports that only such sources pay
+    import datasets.exceptions
 
     assert source.hub is not None
     where = f"source '{source.name}': {source.hub}"

@@ -363,6 +363,8 @@ def test_a_local_dataset_folder(tmp_path: Path) -> None:
 def test_a_source_has_one_origin(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Source(name="s", role="domain", **options)
+    whole = Source(name="s", role="domain", path="x")
+    assert Source.model_validate(whole.model_dump(mode="json")) == whole
 
 
 @pytest.mark.parametrize("seed", range(20))
