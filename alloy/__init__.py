@@ -7,8 +7,12 @@ commands/      one thin file a verb: load, call, print
 tokenizing.py  which tokenizer a recipe means, and whether it is the base's
 hub.py         a model named in a recipe to a folder on this machine
 planning.py    recipe to plan, exact where the sources are built, estimated where not
+open_models.py open models that publish their stages, from open_models.yaml
+peak_rate.py   the rate that a recipe leaves open, with the reason
+start_matrix.py  what a start keeps and what begins anew, in words
 starting.py    the base and the rate of a recipe made definite; what is carried on
 extending.py   whether a recipe may go on in a run folder, perhaps with another future
+merging.py     models from models: between two, a residual added, a mean of checkpoints
 erasing.py     documents by id out of the store of a recipe
 estimate.py    sizes of sources that are not built yet, from a sample
 training.py    a recipe's run folder, from the plan to the exported model

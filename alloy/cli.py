@@ -21,8 +21,10 @@ _VERBS = {
     "eval": "Measure a model on a recipe's exam, domain tasks and held-out text.",
     "sweep": "Train and measure an arm for each general share of a recipe.",
     "report": "Write the forgetting report of a sweep.",
+    "catalog": "Open models that publish their stages: ends, rates, what the hub has.",
     "checkpoints": "List and verify the checkpoints of a run.",
     "export": "Write a Hugging Face folder from a run's checkpoint.",
+    "merge": "Blend a base with its continuation, or add what tuning made of it.",
 }
 
 

@@ -17,6 +17,8 @@ from mixing.tokenizer import Decoder
 _PROGRESS_SECONDS = 10.0
 _TEMPLATE_DOCUMENTS = 500
 _TEMPLATE_TOKENS = 4000
+PASSAGES = 32
+"""A document gives at most the 32nd part of its source's tokens: intervals are over documents."""
 
 
 def evaluate(
@@ -89,10 +91,13 @@ def _sparsely(name: str, show: Callable[[str], None]) -> Callable[[str], None]:
 def eval_documents(planned: Planned, most_tokens: int) -> Iterator[EvalDocument]:
     """Held-out text of the trained sources and all retention text, in document order.
 
-    Of each source as many whole documents as fit into ``most_tokens``, at least one. The tokens
-    that the build put around a document are left out: they stand for no byte of text. Of a
-    conversation the whole rendering counts, not only what is supervised.
+    Of each source as many documents as fit into ``most_tokens``, at least one; of a document at
+    most its first ``most_tokens / PASSAGES`` tokens, so that a few long ones do not stand for the
+    source. The tokens that the build put around a document are left out: they stand for no byte
+    of text. Of a conversation the whole rendering counts, not only what is supervised.
     """
+    longest = max(1, most_tokens // PASSAGES)
+    decoder = Decoder(planned.tokenizer)
     corpus = planned.corpus
     assert corpus is not None
     for name, source in corpus.sources.items():
@@ -105,6 +110,10 @@ def eval_documents(planned: Planned, most_tokens: int) -> Iterator[EvalDocument]
         for document in chosen:
             tokens = reader.tokens(int(document))
             tokens = tokens[begin : len(tokens) - has_eos]
+            text_bytes = int(reader.text_bytes[document])
+            if len(tokens) > longest:
+                tokens = tokens[:longest]
+                text_bytes = int(decoder.token_ends(tokens)[-1])
             total += len(tokens)
             if total > most_tokens and total > len(tokens):
                 break
@@ -114,5 +123,5 @@ def eval_documents(planned: Planned, most_tokens: int) -> Iterator[EvalDocument]
                 split="retention" if retention else "heldout",
                 id=reader.provenance(int(document)).id,
                 token_ids=tokens,
-                text_bytes=int(reader.text_bytes[document]),
+                text_bytes=text_bytes,
             )

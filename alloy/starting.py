@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alloy.open_models import known_model
+from alloy.peak_rate import continued_rate, rate_after_open_model, rate_after_run
 from checkpoints.folder import Checkpoint, chosen, identity, is_alloy
 from configs import Base, Recipe, Schedule, UserError
 from mixing.cursors import Cursors
 from pretrain.job import JOB
+
+GIVEN = "as given"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,16 @@ class StartPoint:
     cursors: Cursors | None
     """How far the sources were read, where that is carried on."""
 
+    @property
+    def rate_continues(self) -> bool:
+        return "continues" in self.lr_reason
+
+    @property
+    def tokens_before(self) -> int:
+        """Tokens that are counted on: those of the parent's lineage where data is continued."""
+        kept = self.parent is not None and self.cursors is not None
+        return self.parent["tokens"] if kept and self.parent else 0
+
 
 def run_folder(recipe: Recipe) -> Path:
     return Path(recipe.run_dir) / recipe.name
@@ -44,11 +58,12 @@ def start_point(recipe: Recipe) -> StartPoint:
     base = recipe.base
     if base is None or base.model is None or not is_alloy(Path(base.model)):
         _refuse_without_run(base, recipe.schedule)
-        return StartPoint(base, recipe.schedule, "as given", None, None)
+        schedule, reason = _rate_without_run(recipe.schedule, base)
+        return StartPoint(base, schedule, reason, None, None)
     step = base.step if base.step is not None else _first_start(recipe, base.model)
     checkpoint = chosen(Path(base.model), step, deep=False)
     parent = _parent(base.model, checkpoint)
-    schedule, reason = _schedule(recipe.schedule, parent)
+    schedule, reason = _rate_after_run(recipe.schedule, parent)
     return StartPoint(
         base=base.model_copy(update={"step": checkpoint.step}),
         schedule=schedule,
@@ -94,21 +109,34 @@ def _parent(model: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "plan_hash": state["plan_hash"],
         "tokens": state["tokens"] + state["lineage"].get("tokens_before", 0),
         "lr": state.get("lr"),
+        "peak_lr": state["lineage"]["peak_lr"],
         "phase": state.get("phase"),
     }
 
 
-def _schedule(schedule: Schedule, parent: dict[str, Any]) -> tuple[Schedule, str]:
-    if schedule.peak_lr != "continued":
-        return schedule, "as given"
-    where = f"{parent['run']}, step {parent['step']}"
-    if parent["lr"] is None:
+def _with_rate(schedule: Schedule, found: tuple[float, str]) -> tuple[Schedule, str]:
+    rate, reason = found
+    return schedule.model_copy(update={"peak_lr": rate}), reason
+
+
+def _rate_after_run(schedule: Schedule, parent: dict[str, Any]) -> tuple[Schedule, str]:
+    if schedule.peak_lr == "continued":
+        return _with_rate(schedule, continued_rate(parent))
+    if schedule.peak_lr == "auto":
+        return _with_rate(schedule, rate_after_run(parent))
+    return schedule, GIVEN
+
+
+def _rate_without_run(schedule: Schedule, base: Base | None) -> tuple[Schedule, str]:
+    if schedule.peak_lr != "auto":
+        return schedule, GIVEN
+    if base is None or base.model is None:
         raise UserError(
-            f"schedule.peak_lr continued: the checkpoint of {where} does not say its learning rate",
+            "schedule.peak_lr auto: without a model there is no rate to go by",
             "give schedule.peak_lr as a number",
         )
-    reason = f"continues at the rate of {where}, in its {parent['phase']} phase"
-    return schedule.model_copy(update={"peak_lr": parent["lr"]}), reason
+    found = rate_after_open_model(base.model, base.revision, known_model(base.model))
+    return _with_rate(schedule, found)
 
 
 def _cursors(checkpoint: Checkpoint) -> Cursors:

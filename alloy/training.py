@@ -11,6 +11,7 @@ from alloy.decontamination import by_task
 from alloy.extending import extensions, go_on_or_refuse
 from alloy.hub import local_model
 from alloy.planning import Planned, plan_recipe
+from alloy.start_matrix import start_lines
 from alloy.starting import run_folder
 from alloy.tokenizing import tokenizer_name
 from checkpoints.folder import Checkpoint, last_good, write_json
@@ -42,6 +43,8 @@ def train_recipe(recipe: Recipe, show: Callable[[str], None]) -> Path:
         show(f"{recipe.name}: already trained")
         return run / "export"
     _write_plan(run, planned)
+    for line in start_lines(planned):
+        show(f"{recipe.name}: {line}")
     run_ranks(_job(recipe, run, planned), lambda line: show(f"{recipe.name}: {line}"))
     return run / "export"
 
@@ -112,7 +115,7 @@ def _job(recipe: Recipe, run: Path, planned: Planned) -> Job:
             "revision": base.revision,
             "start": base.start,
             "parent": parent,
-            "tokens_before": parent["tokens"] if parent and base.data == "continued" else 0,
+            "tokens_before": start.tokens_before,
             "extensions": extensions(run),
             "peak_lr": start.schedule.peak,
             "annealed": recipe.schedule.anneal > 0,

@@ -17,7 +17,7 @@ from configs.units import Share
 Weights = dict[str, Annotated[float, Field(gt=0)]]
 LR_PHASES = ("warmup", "stable", "anneal")
 """The phases of the learning rate, each of which may carry a mix under its name."""
-RATE_WORDS = ("continued",)
+RATE_WORDS = ("auto", "continued")
 """What ``schedule.peak_lr`` can be besides a number."""
 
 
@@ -196,8 +196,9 @@ class Schedule(Section):
     batch_tokens: PositiveCount = 1_000_000
     """Positions in one optimizer step, rounded down to whole rows."""
     peak_lr: Annotated[float | str, AfterValidator(_rate)]
-    """Learning rate of the stable phase; continued: the rate at which the base, an Alloy run,
-    stands at its checkpoint."""
+    """Learning rate of the stable phase. continued: the rate at which the base, an Alloy run,
+    stands at its checkpoint. auto: that rate for an un-annealed run or catalog model, and a
+    tenth of the base's own peak for an annealed one; `alloy plan` says which and why."""
     warmup: Fraction = 0.01
     """Share of the tokens with a rising learning rate."""
     anneal: Fraction = 0.2

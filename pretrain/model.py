@@ -41,7 +41,7 @@ def load_start(base: Base, vocab_size: int, eos_id: int, seed: int) -> Start:
             f"base.start weights+moments: {base.model} is no Alloy run and holds no moments",
             "set base.start: weights",
         )
-    return Start(_check(_pretrained(base), vocab_size, base.model), None, _named(base))
+    return Start(_check(pretrained_model(base.model), vocab_size, base.model), None, _named(base))
 
 
 def resume_start(checkpoint: Checkpoint, vocab_size: int) -> Start:
@@ -111,18 +111,18 @@ def _from_checkpoint(checkpoint: Checkpoint, vocab_size: int) -> PreTrainedModel
     return _check(model_from(checkpoint), vocab_size, str(checkpoint.path))
 
 
-def _pretrained(base: Base) -> PreTrainedModel:
-    assert base.model is not None
+def pretrained_model(name: str) -> PreTrainedModel:
+    """A Hugging Face folder, in fp32 whatever it is stored as."""
     try:
         return AutoModelForCausalLM.from_pretrained(
-            base.model,
+            name,
             dtype=torch.float32,
             attn_implementation="sdpa",
         )
     except OSError as error:
         first = str(error).splitlines()[0]
         raise UserError(
-            f"base.model {base.model}: {first}", "check the name, revision or folder"
+            f"base.model {name}: {first}", "check the name, revision or folder"
         ) from None
 
 

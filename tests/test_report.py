@@ -70,7 +70,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_headline_numbers_are_those_of_the_item_records(world: Path, report: Tree) -> None:
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     entries = [report["base"], *report["arms"]]
     assert [e["name"] for e in entries] == ["base", *(arm[0] for arm in ARMS)]
     for entry in entries:

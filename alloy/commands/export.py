@@ -4,8 +4,10 @@ from pathlib import Path
 
 import click
 
+from alloy.merging import average_last
 from checkpoints.export import export_folder
 from checkpoints.folder import chosen
+from configs import UserError
 from pretrain.job import JOB, read_job
 from pretrain.model import model_from
 
@@ -13,9 +15,16 @@ from pretrain.model import model_from
 @click.command()
 @click.option("--out", type=Path, required=True, help="Folder to write.")
 @click.option("--step", type=int, help="Which checkpoint; left out: the newest good one.")
+@click.option("--average", type=click.IntRange(min=2), help="Mean of so many last checkpoints.")
 @click.argument("run", type=Path)
-def command(run: Path, out: Path, step: int | None) -> None:
-    """Write a checkpoint of RUN as a Hugging Face folder."""
+def command(run: Path, out: Path, step: int | None, average: int | None) -> None:
+    """Write a checkpoint of RUN, or the mean of its last ones, as a Hugging Face folder."""
+    if average is not None and step is not None:
+        raise UserError("--step and --average name different models", "give one of them")
+    if average is not None:
+        average_last(run, average, out)
+        click.echo(str(out))
+        return
     job = read_job(run / JOB)
     export_folder(model_from(chosen(run, step)), job.tokenizer, out)
     click.echo(str(out))

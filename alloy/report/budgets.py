@@ -43,6 +43,12 @@ def _retention_verdict(change: Tree | None, allowed: float) -> Tree:
     """Whether bits per byte of retention text rise by at most ``allowed``."""
     if change is None:
         return _undecided("retention_bpb", allowed, NO_RETENTION)
+    if change["interval"] is None:
+        reason = (
+            f"inconclusive: a change of {number(change['change'], 'bpb_change')} bpb was measured "
+            f"on {change['documents']} documents, too few for an interval"
+        )
+        return _undecided("retention_bpb", allowed, reason)
     return _verdict(
         "retention_bpb",
         allowed,
@@ -81,6 +87,7 @@ def _verdict(
         "lower_bound": lower,
         "upper_bound": upper,
         "detectable": detectable,
+        "underpowered": word == "inconclusive" and detectable is not None and detectable > allowed,
         "text": _sentence(word, budget, allowed, drop, lower, upper, detectable),
     }
 
@@ -94,6 +101,7 @@ def _undecided(budget: str, allowed: float, reason: str) -> Tree:
         "lower_bound": None,
         "upper_bound": None,
         "detectable": None,
+        "underpowered": False,
         "text": reason,
     }
 

@@ -9,7 +9,7 @@ from alloy.law.fit import FEWEST_SHARES, LEVELS
 from alloy.law.recommend import Recommendation, recommend
 from alloy.report.budgets import NO_RATIO, budget_name
 from alloy.report.laws import FittedLaw
-from alloy.report.text import number
+from alloy.report.text import number, with_interval
 
 Tree = dict[str, Any]
 
@@ -139,8 +139,7 @@ def _cost_text(costs: Sequence[Tree]) -> str:
     for cost in costs:
         kind = "f1_change" if cost["quantity"] == "domain_f1" else "bpb_change"
         name = "domain F1" if cost["quantity"] == "domain_f1" else "domain bits per byte"
-        low, high = (number(v, kind) for v in cost["interval"])
-        words.append(f"{name} {number(cost['change'], kind)} ({low} to {high})")
+        words.append(f"{name} {with_interval(cost['change'], cost['interval'], kind)}")
     if not words:
         return ""
     least = number(costs[0]["against_share"], "share")

@@ -1,0 +1,112 @@
+"""New models without training: between base and trained, a residual added, a mean of checkpoints.
+
+folders, hub ids, runs ─▶ fp32 weights by name ─▶ merge ─▶ Hugging Face folder, reloaded
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from alloy.hub import local_model
+from checkpoints.export import export_folder
+from checkpoints.folder import (
+    Checkpoint,
+    chosen,
+    identity,
+    is_alloy,
+    open_checkpoint,
+    problems,
+    step_name,
+    steps,
+    write_json,
+)
+from checkpoints.merge import Weights, between, mean, residual
+from configs import UserError
+from pretrain.job import JOB, read_job
+from pretrain.model import model_from, pretrained_model
+
+RECORD = "merge.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A model that goes into a merge."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: str
+    origin: dict[str, Any]
+    """What it was, for the record."""
+
+    @property
+    def weights(self) -> Weights:
+        return {name: p.detach() for name, p in self.model.named_parameters()}
+
+
+def open_part(name: str, revision: str | None = None) -> Part:
+    """A run (its newest good checkpoint), one of its checkpoints, a Hugging Face folder or a hub
+    id, in fp32."""
+    if is_alloy(Path(name)):
+        checkpoint = chosen(Path(name))
+        model = model_from(checkpoint)
+        return Part(name, model, _tokenizer(checkpoint), _origin(name, checkpoint))
+    folder = local_model(name, revision, weights=True)
+    return Part(
+        name, pretrained_model(str(folder)), str(folder), {"model": name, "revision": revision}
+    )
+
+
+def merge_between(base: Part, trained: Part, share: float, out: Path) -> dict[str, Any]:
+    """Write base + share x (trained - base) to ``out``; the record of what went in."""
+    merged = between(base.weights, trained.weights, share)
+    record = {"how": "between", "lambda": share, "base": base.origin, "trained": trained.origin}
+    return _written(trained.model, merged, trained.tokenizer, record, out)
+
+
+def merge_residual(
+    base: Part, trained: Part, tuned: Part, share: float, out: Path
+) -> dict[str, Any]:
+    """Write trained + share x (tuned - base) to ``out``, with the tuned model's tokenizer."""
+    merged = residual(trained.weights, base.weights, tuned.weights, share)
+    parts = {"base": base.origin, "trained": trained.origin, "added": tuned.origin}
+    record = {"how": "residual", "lambda": share, **parts}
+    return _written(trained.model, merged, tuned.tokenizer, record, out)
+
+
+def average_last(run: Path, count: int, out: Path) -> dict[str, Any]:
+    """Write the mean of the last ``count`` good checkpoints of a run to ``out``."""
+    root = run / "checkpoints"
+    good = [s for s in reversed(steps(root)) if not problems(root / step_name(s))][:count]
+    if len(good) < count:
+        raise UserError(
+            f"{run} has {len(good)} good checkpoints, {count} are to be averaged",
+            "keep more with train.checkpoint_tokens and train.keep_last",
+        )
+    last = [open_checkpoint(root / step_name(step)) for step in good]
+    models = [model_from(checkpoint) for checkpoint in last]
+    merged = mean([dict(m.named_parameters()) for m in models])
+    origins = [_origin(str(run), checkpoint) for checkpoint in last]
+    record = {"how": "mean", "of": origins}
+    return _written(models[0], merged, _tokenizer(last[0]), record, out)
+
+
+def _written(
+    model: PreTrainedModel, weights: Weights, tokenizer: str, record: dict[str, Any], out: Path
+) -> dict[str, Any]:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(weights[name])
+    export_folder(model, tokenizer, out)
+    write_json(out / RECORD, record)
+    return record
+
+
+def _tokenizer(checkpoint: Checkpoint) -> str:
+    return read_job(checkpoint.path.parents[1] / JOB).tokenizer
+
+
+def _origin(run: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    return {"run": run, "step": checkpoint.step, "manifest_sha256": identity(checkpoint)}

@@ -1,0 +1,105 @@
+"""What a start keeps and what begins anew: said in words, refused where it cannot go well.
+
+{weights | weights+moments} x {rate continued | re-warmed | given} x {counters kept | reset}
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from alloy.hub import local_model
+from alloy.planning import Planned
+from alloy.starting import StartPoint
+from checkpoints.folder import is_alloy
+from configs import UserError
+from mixing.plan import Plan
+from pretrain.schedule import first_steps
+
+_INSTRUCT = re.compile(r"(^|[-_/.])(instruct|chat|it|sft|dpo|rlhf|think)([-_/.]|$)", re.IGNORECASE)
+RESIDUAL = (
+    "train the base model instead, then `alloy merge --base BASE --trained RUN --add INSTRUCT`"
+)
+
+
+def warm_steps_needed(steps: int) -> int:
+    """Least warm-up of an optimizer whose moments start at zero: 1% of the steps, or 100."""
+    return min(100, round(0.01 * steps))
+
+
+def described(start: StartPoint, plan: Plan) -> dict[str, Any]:
+    """The cell of the matrix that this start is. Raises UserError for one that is refused."""
+    base = start.base
+    assert base is not None
+    warm, _ = first_steps(plan)
+    moments = base.start == "weights+moments"
+    needed = warm_steps_needed(plan.steps)
+    if not moments and warm < needed:
+        raise UserError(
+            f"base.start weights with {warm} steps of warm-up: without moments the first steps of "
+            f"AdamW are as large as its last ones, {needed} of {plan.steps} are warmed at least",
+            f"set schedule.warmup: {100 * needed / plan.steps:.3g}%",
+        )
+    if moments and start.rate_continues and warm > 0:
+        raise UserError(
+            f"the rate continues at {start.schedule.peak:g} with moments kept, and {warm} steps of "
+            "warm-up would lower it first",
+            "set schedule.warmup: 0%, or give schedule.peak_lr as a number to re-warm",
+        )
+    return {
+        "weights": base.model or "random",
+        "moments": "kept" if moments else "begin at zero",
+        "rate": "continued" if start.rate_continues else "re-warmed" if warm else "given",
+        "peak_lr": start.schedule.peak,
+        "reason": start.lr_reason,
+        "warmup_steps": warm,
+        "counters": "kept" if base.data == "continued" else "reset",
+        "tokens_before": start.tokens_before,
+    }
+
+
+def sentence(cell: dict[str, Any], step: int | None, revision: str | None) -> str:
+    """The cell in a line, for people."""
+    at = f", step {step}" if step is not None else f" at {revision}" if revision else ""
+    counters = (
+        f"data goes on after {cell['tokens_before']:,} tokens"
+        if cell["counters"] == "kept"
+        else "data begins anew"
+    )
+    warm = f" after {cell['warmup_steps']:,} steps of warm-up" if cell["warmup_steps"] else ""
+    return (
+        f"weights of {cell['weights']}{at}; moments {cell['moments']}; "
+        f"rate {cell['rate']}, {cell['peak_lr']:.4g}{warm} ({cell['reason']}); {counters}"
+    )
+
+
+def start_lines(planned: Planned) -> list[str]:
+    """What the start of a recipe is, for people; a base that looks instruction-tuned is named."""
+    base = planned.start.base
+    if base is None:
+        return []
+    cell = described(planned.start, planned.plan)
+    lines = ["start: " + sentence(cell, base.step, base.revision)]
+    if base.model is not None and not is_alloy(Path(base.model)):
+        folder = local_model(base.model, base.revision, weights=False)
+        warning = instruct_warning(base.model, has_chat_template(folder))
+        lines += [f"warning: {warning}"] if warning else []
+    return lines
+
+
+def has_chat_template(folder: Path) -> bool:
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return "chat_template" in config or (folder / "chat_template.jinja").is_file()
+
+
+def instruct_warning(name: str, has_chat_template: bool) -> str | None:
+    """A line about a base that looks instruction-tuned; None where it does not."""
+    sign = "its name says so" if _INSTRUCT.search(name) else None
+    sign = sign or ("it has a chat template" if has_chat_template else None)
+    if sign is None:
+        return None
+    return (
+        f"{name} looks instruction-tuned ({sign}): continued pretraining takes much of that away; "
+        + RESIDUAL
+    )
