@@ -87,8 +87,7 @@ def _base_entry(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
 def _arm_entry(
     records: Records, base: Tree, entry: Entry, budget: Tree, price: float | None
 ) -> tuple[Tree, list[str]]:
-    spec = entry.spec
-    assert isinstance(spec, ArmSpec)
+    spec = _arm_spec(entry)
     scores, contradictions = model_scores(entry, records.resamples)
     change = change_against_base(records.base, entry, records.resamples)
     evaluated = bool(entry.exam or entry.domain or entry.bpb)
@@ -122,14 +121,20 @@ def _arm_entry(
 def _f1_cost(records: Records, entry: Entry) -> Tree | None:
     """F1 against the arm with the least general text; None for it, and where it is no matter."""
     task = next(iter(records.base.domain), None)
-    arms = [arm for arm in records.arms if isinstance(arm.spec, ArmSpec)]
-    judged = [arm for arm in arms if arm.spec.kind == "arm" and task in arm.domain]
-    if task is None or not judged or entry.spec.kind not in ("arm", "confirm"):
+    judged = [(_arm_spec(arm), arm) for arm in records.arms if task in arm.domain]
+    judged = [(spec, arm) for spec, arm in judged if spec.kind == "arm"]
+    own = _arm_spec(entry)
+    if task is None or not judged or own.kind not in ("arm", "confirm"):
         return None
-    least = min(judged, key=lambda arm: arm.spec.general_share)
-    if entry.spec.general_share <= least.spec.general_share:
+    spec, least = min(judged, key=lambda pair: pair[0].general_share)
+    if own.general_share <= spec.general_share:
         return None
     return f1_change(least.domain[task], entry.domain.get(task, ()), records.resamples)
+
+
+def _arm_spec(entry: Entry) -> ArmSpec:
+    assert isinstance(entry.spec, ArmSpec)
+    return entry.spec
 
 
 def _f1_contradiction(base: Tree, arm: Tree) -> list[str]:
