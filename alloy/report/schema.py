@@ -77,6 +77,8 @@ class DomainTask(Part):
     name: str
     metric: str | None
     n: int | None
+    domain_f1: Number
+    """The task's headline: weighted F1, or the mean token F1 of extracted answers."""
     f1_weighted: Number
     f1_macro: Number
     f1_micro: Number

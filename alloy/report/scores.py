@@ -166,7 +166,7 @@ def _headline_domain(tasks: Sequence[Tree]) -> Tree:
     return {
         "domain_task": first.get("name"),
         "domain_n": first.get("n"),
-        "domain_f1": first.get("f1_weighted"),
+        "domain_f1": first.get("domain_f1"),
         "domain_interval": first.get("interval"),
         "domain_precision": first.get("precision_weighted"),
         "domain_recall": first.get("recall_weighted"),
