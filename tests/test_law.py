@@ -12,7 +12,7 @@ from scipy.optimize import curve_fit
 
 from alloy.law.critical import SHARES, critical_share, crossings
 from alloy.law.fit import FEWEST_SHARES, Law, Runs, fit_law
-from alloy.law.forms import FORMS, Array, Form, candidates
+from alloy.law.forms import COARSE, FORMS, Array, Form, candidates
 from alloy.law.recommend import recommend
 from configs import UserError
 
@@ -109,17 +109,22 @@ def test_the_fit_is_the_least_squares_one() -> None:
 
 
 def test_leave_one_out_errors_are_those_of_refits() -> None:
-    share = np.array([0.0, 0.1, 0.25, 0.5, 1.0])
-    loss = falling(share) + np.random.default_rng(4).normal(0, 0.01, 5)
+    """Repeats are left out together, and missed by their mean; shapes as the choice scans them."""
+    shares = np.array([0.0, 0.1, 0.25, 0.5, 1.0])
+    share = np.repeat(shares, 2)
+    loss = falling(share) + np.random.default_rng(4).normal(0, 0.01, len(share))
     told = fit(share, loss, resamples=20).errors["exponential"]
+    (form,) = (form for form in FORMS if form.name == "exponential")
     squares = []
-    for i in range(5):
-        kept = np.arange(5) != i
-        best, _ = curve_fit(
-            lambda r, c, k, t: c + k * np.exp(-t * r), share[kept], loss[kept], (1, 0.3, 9)
-        )
-        squares.append((best[0] + best[1] * np.exp(-best[2] * share[i]) - loss[i]) ** 2)
-    assert told == pytest.approx(np.sqrt(np.mean(squares)), rel=0.06)  # a coarser grid
+    for held in shares:
+        kept = share != held
+        refits = []
+        for (rate,) in form.shapes[::COARSE]:
+            basis = np.stack([np.ones(kept.sum()), np.exp(-rate * share[kept])], axis=1)
+            (c, k), residual, *_ = np.linalg.lstsq(basis, loss[kept], rcond=None)
+            refits.append((float(residual.sum()), c + k * np.exp(-rate * held)))
+        squares.append((min(refits)[1] - loss[~kept].mean()) ** 2)
+    assert told == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-6)
 
 
 def test_noise_is_that_between_repeats_and_misfit_is_told_apart() -> None:

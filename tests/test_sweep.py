@@ -77,6 +77,13 @@ def test_source_fields_are_axes_by_name(tiny: Path, tmp_path: Path) -> None:
     assert paths == [(files[0],), (files[1],)]
 
 
+def test_the_size_of_the_domains_data_is_an_axis(tiny: Path, tmp_path: Path) -> None:
+    one = recipe(tiny, tmp_path, general=[0.5], over={"data.sources.own.take": ["1K", "2K"]})
+    small, large = describe(one, plan_recipe(one))["sweep"]["arms"]
+    assert small["tokens"] == large["tokens"]
+    assert small["most_epochs"] > 1.5 * large["most_epochs"]
+
+
 def test_the_saturation_check_is_of_the_first_arm(tiny: Path, tmp_path: Path) -> None:
     last = arms(recipe(tiny, tmp_path, saturation=0.5, seeds=[3, 4]))[-1]
     assert (last.kind, last.general_share, last.seed, last.tokens) == ("saturation", 0, 3, 1536)
