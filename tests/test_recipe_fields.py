@@ -347,6 +347,7 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),
     "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),
     "sweep.over": (swept, SWEEP, "sweep.over={schedule.peak_lr: [0.001, 0.002]}"),
+    "sweep.budgets": (swept, SWEEP, "sweep.budgets=[1, 0.5]"),
     "sweep.saturation": (swept, SWEEP, "sweep.saturation=0.75"),
 }
 

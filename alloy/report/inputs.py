@@ -26,6 +26,14 @@ class BaseSpec(Record):
     annealed: bool | None = None
 
 
+class SharedSteps(Record):
+    """The first steps of an arm, where another one trained them."""
+
+    arm: str
+    steps: int
+    tokens: int
+
+
 class ArmSpec(Record):
     """An arm's line in sweep.json; folders are relative to the sweep's."""
 
@@ -40,6 +48,7 @@ class ArmSpec(Record):
     """Recipe keys that this arm sets besides its share and seed."""
     run: str
     eval: str
+    shared: SharedSteps | None = None
     failed: str | None = None
 
 

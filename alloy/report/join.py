@@ -107,7 +107,9 @@ def _arm_entry(
         "verdicts": judged,
         "replayed_verdict": _replayed_verdict(base, change, budget),
         "curve": curve(entry),
-        "cost": run_cost(entry.metrics, spec.ranks, price),
+        "cost": run_cost(
+            entry.metrics, spec.ranks, price, spec.shared.tokens if spec.shared else 0
+        ),
         "receipt": _receipt(entry.receipt),
         "lineage": _dumped(entry.lineage),
     }
