@@ -91,8 +91,22 @@ class Source(Section):
     role: Literal["domain", "general", "retention"]
     """domain: your text; general: text mixed in against forgetting; retention: general text
     that is never trained on, on which forgetting is judged."""
-    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-    """Files, folders or globs of JSONL (.jsonl, .jsonl.zst, .jsonl.gz)."""
+    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    """Files, folders or globs: rows in .jsonl, .csv, .tsv, .parquet or .arrow files, or one text
+    in each .txt or .md file; all but .parquet and .arrow also as .zst and .gz. Of a folder its
+    text files are read only where it has no others."""
+    hub: str | None = None
+    """Instead of ``path``: a dataset of the Hugging Face hub, streamed, or its local folder."""
+    config: str | None = None
+    """Configuration of the hub's dataset, where it has several."""
+    split: str = "train"
+    """Split of the hub's dataset."""
+    revision: str | None = None
+    """Revision of the hub's dataset; left out: its newest when it is first built, remembered in
+    the store."""
+    take: PositiveCount | None = None
+    """Tokens of this source that are used: documents in a seeded order that goes by their text,
+    until they reach it. Of the hub no more is read than that needs."""
     format: Literal["text", "prompt_response", "messages", "converse"] = "text"
     """text: all of it is trained on. The others are conversations of which only the assistant's
     turns are: two columns, OpenAI's ``messages``, or Bedrock's ``system`` and ``messages``. They
@@ -118,6 +132,17 @@ class Source(Section):
     max_doc_bytes: PositiveCount = 256_000_000
     """Longest document in UTF-8 bytes; longer ones are quarantined."""
 
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if bool(self.path) == (self.hub is not None):
+            raise ValueError(f"source '{self.name}': give exactly one of path and hub")
+        split = None if self.split == "train" else self.split  # a dump of a recipe names it too
+        named = {"config": self.config, "revision": self.revision, "split": split}
+        strangers = [name for name, value in named.items() if value is not None]
+        if self.hub is None and strangers:
+            raise ValueError(f"source '{self.name}': {strangers[0]} goes with hub, not with path")
+        return self
+
 
 class Data(Section):
     """What is tokenized, and how it becomes rows."""
@@ -137,7 +162,7 @@ class Data(Section):
     shard_tokens: PositiveCount = 64_000_000
     """Most tokens in one shard file."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the order of rows."""
+    """Seed of the order of rows, and of what ``take`` takes."""
     decontaminate: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     """Evals whose items are left out of training, passage by passage: ``mmlu`` and names of
     ``evals.domain``."""
@@ -297,6 +322,9 @@ class Budget(Section):
     """Largest drop of MMLU accuracy in points (hundredths)."""
     retention_bpb: Annotated[float, Field(gt=0)] | None = None
     """Largest rise of bits-per-byte on retention text."""
+    domain_f1: Annotated[float, Field(gt=0)] | None = None
+    """Largest loss of domain F1 (0 to 1) against the arm of a sweep with the least general text:
+    what mixing may cost. The control and the saturation run are not judged by it."""
 
 
 class Sweep(Section):

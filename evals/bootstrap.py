@@ -8,6 +8,8 @@ import numpy as np
 from evals.label_counts import Labels, count_table, weighted_f1
 from evals.stats import Interval, paired_answers
 
+FEWEST_DOCUMENTS = 10
+"""Of fewer no interval of bits per byte is given: resampling so few understates their spread."""
 _CHUNK_DRAWS = 4_000_000  # resampled indices held at once: 32 MB
 
 

@@ -29,10 +29,9 @@ class DomainRow:
 
 @dataclass(frozen=True)
 class TemplateUse:
-    """How many of some training texts hold what all prompts of a task have in common."""
+    """The fixed parts of a task's prompts, and how many of some training texts hold them all."""
 
-    start: str
-    end: str
+    parts: tuple[str, ...]
     texts: int
     holding: int
 
@@ -64,17 +63,26 @@ def load_labels(task: DomainTask, rows: Iterable[DomainRow]) -> list[str]:
     return sorted(known)
 
 
-def template_use(prompts: Sequence[str], texts: Iterable[str]) -> TemplateUse:
-    """Whether training rows look like the prompts: a text counts when it holds what all prompts
-    begin with, and later what all end with."""
-    start = _common_start(prompts)
-    end = _common_start([prompt[::-1] for prompt in prompts])[::-1]
+def template_use(template: str | None, prompts: Sequence[str], texts: Iterable[str]) -> TemplateUse:
+    """Whether training rows look like the prompts: a text counts when it holds the template's
+    fixed parts one after the other; without a template, what all prompts begin and end with."""
+    if template is None:
+        end = _common_start([prompt[::-1] for prompt in prompts])[::-1]
+        parts = [_common_start(prompts), end]
+    else:
+        parts = [literal for literal, *_ in string.Formatter().parse(template)]
+    parts = [part for part in parts if part.strip()]
     count = holding = 0
     for text in texts:
         count += 1
-        place = text.find(start)
-        holding += place >= 0 and text.find(end, place) >= 0
-    return TemplateUse(start, end, count, holding)
+        place = 0
+        for part in parts:
+            place = text.find(part, place)
+            if place < 0:
+                break
+            place += len(part)
+        holding += place >= 0
+    return TemplateUse(tuple(parts), count, holding)
 
 
 def _common_start(texts: Sequence[str]) -> str:

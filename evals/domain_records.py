@@ -77,7 +77,7 @@ def _set_record(
         "gold_labels": list(row.gold),
         "labels": labels,
         "correct": valid and set(labels) == set(row.gold),
-        "exact": prediction.strip() == row.label,
+        "exact": valid and set(labels) == set(row.gold),  # a set has no one way to be written
         "valid": valid,
     }
 

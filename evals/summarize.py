@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from evals.bootstrap import bootstrap_ratio
+from evals.bootstrap import FEWEST_DOCUMENTS, bootstrap_ratio
 from evals.domain_f1 import summarize_domain
 from evals.exam_records import summarize_exam
 from evals.records import BPB, EXAM, domain_file, lm_eval_file, read_records, read_summary
@@ -65,7 +65,7 @@ def summarize_bpb(
 ) -> dict[str, dict[str, Any]]:
     """Total bits over total bytes of each source, with a 95% bootstrap over its documents.
 
-    The interval is null with fewer than two documents: one says nothing about the next.
+    The interval is null with fewer than FEWEST_DOCUMENTS documents.
     """
     sources: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
@@ -76,7 +76,7 @@ def summarize_bpb(
 def _source(rows: Sequence[Mapping[str, Any]], resamples: int, seed: int) -> dict[str, Any]:
     bits = np.array([row["bits"] for row in rows])
     sizes = np.array([row["bytes"] for row in rows])
-    many = len(rows) > 1
+    many = len(rows) >= FEWEST_DOCUMENTS
     return {
         "role": rows[0]["role"],
         "split": rows[0]["split"],

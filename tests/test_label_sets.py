@@ -201,6 +201,7 @@ def test_malformed_answers_are_counted():
     texts = ["Yes: hate", "", "maybe", "Yes: hats", "Yes: spam, spam"]
     records, summary = scored(golds, texts, "moderation")
     assert [r["valid"] for r in records] == [True, False, False, False, False]
+    assert summary["exact_match"] == 0.2
     assert summary["invalid_rate"] == 0.8
     assert summary["empty_answers"] == 1
     assert [r["label"] for r in records] == ["Yes | hate", None, None, None, None]

@@ -115,10 +115,11 @@ def test_templates(tmp_path):
     ]  # fmt: skip
     with pytest.raises(UserError, match="no text in 'other'"):
         load_rows(DomainTask(name="t", path=path, template="{other}"))
-    used = template_use(
-        ["Say: a\nLabel:", "Say: b\nLabel:"], ["Say: x\nLabel: y", "x", "Label: Say: "]
-    )
-    assert (used.start, used.end, used.texts, used.holding) == ("Say: ", "\nLabel:", 3, 1)
+    texts = ["Say: x\nLabel: y", "x", "\nLabel: Say: "]
+    used = template_use("Say: {who}\nLabel:", [], texts)
+    assert (used.parts, used.texts, used.holding) == (("Say: ", "\nLabel:"), 3, 1)
+    assert template_use(None, ["Say: a\nLabel:", "Say: b\nLabel:"], texts) == used
+    assert template_use(None, ["one", "two"], texts).holding == 3  # nothing to look for
 
 
 @pytest.mark.parametrize(

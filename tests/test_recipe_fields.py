@@ -49,6 +49,13 @@ def planned(recipe: Recipe, _: Path) -> Any:
     return plan_recipe(recipe).plan.to_json()
 
 
+def planned_or_refused(recipe: Recipe, folder: Path) -> Any:
+    try:
+        return planned(recipe, folder)
+    except AlloyError as error:
+        return error.message
+
+
 def built(recipe: Recipe, _: Path) -> Any:
     """What the build reports, but for its time; and the ids of the documents."""
     reports = [asdict(r) for r in build_recipe(recipe, quiet)]
@@ -160,6 +167,11 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i, r in enumerate(rows)
     ]
     write_rows(tmp_path / "domain.jsonl", alternative)
+    for name in ("hub", "hub2"):
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name / "train.jsonl", alternative[len(name) :])
+        write_rows(tmp_path / name / "test.jsonl", alternative[:50])
+        (tmp_path / name / "README.md").write_text(CONFIGS)
     (tmp_path / "bad.jsonl").write_text((tmp_path / "domain.jsonl").read_text() + "{bad\n")
     tokenizer = json.loads((tiny / "tokenizer.json").read_text())
     tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 400, "content": "<x>"})
@@ -200,6 +212,15 @@ TWO_GENERAL = [
     {"name": "wiki", "role": "general", "path": "{tiny}/retention.jsonl", "max_epochs": 50},
 ]
 SOURCE = "data.sources.own"
+CONFIGS = """---
+configs:
+- config_name: default
+  data_files: [{split: train, path: train.jsonl}, {split: test, path: test.jsonl}]
+- config_name: small
+  data_files: test.jsonl
+---
+"""
+HUB = {f"{SOURCE}.path": [], f"{SOURCE}.hub": "{folder}/hub"}
 CHAT = {
     f"{SOURCE}.format": "prompt_response",
     "schedule.batch_tokens": 1024,
@@ -245,6 +266,11 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "data.sources[].name": (planned, {}, f"{SOURCE}.name=mine"),
     "data.sources[].role": (planned, {}, "data.sources.wiki.role=general"),
     "data.sources[].path": (planned, {}, f"{SOURCE}.path={{tiny}}/retention.jsonl"),
+    "data.sources[].hub": (planned, HUB, f"{SOURCE}.hub={{folder}}/hub2"),
+    "data.sources[].config": (planned, HUB, f"{SOURCE}.config=small"),
+    "data.sources[].split": (planned, HUB, f"{SOURCE}.split=test"),
+    "data.sources[].revision": (planned_or_refused, HUB, f"{SOURCE}.revision=main"),
+    "data.sources[].take": (planned, {}, f"{SOURCE}.take=2000"),
     "data.sources[].format": (planned, {}, f"{SOURCE}.format=prompt_response"),
     "data.sources[].prompt_column": (built, CHAT, f"{SOURCE}.prompt_column=text2"),
     "data.sources[].response_column": (built, CHAT, f"{SOURCE}.response_column=text2"),
@@ -343,6 +369,7 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     ),
     "evals.lm_eval[].limit": (measured, NAMED, "evals.lm_eval.arc_easy.limit=2"),
     "budget.mmlu_points": (swept, SWEEP, "budget.mmlu_points=1"),
+    "budget.domain_f1": (swept, SWEEP, "budget.domain_f1=0.05"),
     "budget.retention_bpb": (swept, SWEEP, "budget.retention_bpb=0.1"),
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),
     "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),

@@ -220,8 +220,8 @@ def test_confirm_trains_the_recommended_share_and_judges_it(tiny: Path, tmp_path
     lines = done.stdout.splitlines()
     assert len(lines) == 3
     assert "inside the predicted" in lines[2]
-    assert "Retention budget kept" in lines[2]
-    assert "Exam budget" in lines[2]
+    assert "Retention bpb budget kept" in lines[2]
+    assert "Exam points budget" in lines[2]
     record = json.loads((tmp_path / "tiny/sweep.json").read_text())
     (arm,) = [arm for arm in record["arms"] if arm["kind"] == "confirm"]
     report = join_report(read_records(tmp_path / "tiny"))

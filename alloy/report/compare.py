@@ -71,30 +71,45 @@ def subject_changes(base: Sequence[ExamRow], arm: Sequence[ExamRow], by: str) ->
 
 
 def f1_change(base: Sequence[DomainRow], arm: Sequence[DomainRow], resamples: int) -> Tree | None:
-    """Change of weighted F1 with its paired bootstrap interval, and exact McNemar on the rows."""
+    """Change of a task's F1 with its paired bootstrap interval, and exact McNemar on the rows."""
     left, right = {row.id: row for row in base}, {row.id: row for row in arm}
     pairs, unpaired = _pairs(left, right, lambda a, b: a.gold == b.gold)
     if not pairs:
         return None
-    found = bootstrap.bootstrap_f1_difference(
-        [a.gold for a, _ in pairs],
-        [a.scored_label() for a, _ in pairs],
-        [b.scored_label() for _, b in pairs],
-        resamples,
-        SEED,
-    )
+    found = _f1_difference(pairs, resamples)
     test = stats.mcnemar(
         np.array([a.correct for a, _ in pairs]), np.array([b.correct for _, b in pairs])
     )
     return {
         "change": found.value,
         "interval": [found.low, found.high],
+        "drop_lower": -found.upper,
+        "drop_upper": -found.lower,
         "n": len(pairs),
         "unpaired": unpaired,
         "lost": test.lost,
         "gained": test.gained,
         "p": test.p_value,
     }
+
+
+def _f1_difference(
+    pairs: Sequence[tuple[DomainRow, DomainRow]], resamples: int
+) -> bootstrap.Difference:
+    """Of weighted F1 over labels or sets of them; of extracted answers, of the mean token F1."""
+    left, right = [a.token_f1 for a, _ in pairs], [b.token_f1 for _, b in pairs]
+    if None not in left and None not in right:
+        each = np.ones(len(pairs))
+        return bootstrap.bootstrap_ratio_difference(
+            np.array(left, float), np.array(right, float), each, resamples, SEED
+        )
+    return bootstrap.bootstrap_f1_difference(
+        [a.scored_gold() for a, _ in pairs],
+        [a.scored_label() for a, _ in pairs],
+        [b.scored_label() for _, b in pairs],
+        resamples,
+        SEED,
+    )
 
 
 def bpb_change(base: Entry, arm: Entry, role: str, resamples: int) -> Tree | None:
@@ -111,11 +126,12 @@ def bpb_change(base: Entry, arm: Entry, role: str, resamples: int) -> Tree | Non
         resamples,
         SEED,
     )
+    enough = len(pairs) >= bootstrap.FEWEST_DOCUMENTS
     return {
         "change": found.value,
-        "interval": [found.low, found.high],
-        "lower": found.lower,
-        "upper": found.upper,
+        "interval": [found.low, found.high] if enough else None,
+        "lower": found.lower if enough else None,
+        "upper": found.upper if enough else None,
         "documents": len(pairs),
         "unpaired": unpaired,
     }

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from evals.label_counts import Labels
+
 Limits = tuple[float, float]
 
 
@@ -53,10 +55,12 @@ class ArmSpec(Record):
 
 
 class BudgetSpec(Record):
-    """The forgetting allowed: points of exam accuracy, bits-per-byte on retention text."""
+    """What is allowed: lost points of exam accuracy, risen bits-per-byte on retention text, domain
+    F1 lost against the least general arm."""
 
     mmlu_points: float | None = None
     retention_bpb: float | None = None
+    domain_f1: float | None = None
 
 
 class SweepSpec(Record):
@@ -91,6 +95,8 @@ class DomainSummary(Record):
 
     metric: str | None = None
     n: int | None = None
+    domain_f1: float | None = None
+    """The task's headline: weighted F1, or the mean token F1 of extracted answers."""
     f1_weighted: float | None = None
     f1_macro: float | None = None
     f1_micro: float | None = None
@@ -178,7 +184,8 @@ class ExamRow(Record):
 
 
 class DomainRow(Record):
-    """``label`` is the prediction as it was scored; None where it is no known label."""
+    """``label`` is the prediction as it was scored; None where it is no known label. Tasks of
+    sets have ``gold_labels`` and ``labels``, extracted answers ``token_f1``."""
 
     id: int | str
     gold: str
@@ -186,9 +193,18 @@ class DomainRow(Record):
     correct: bool
     valid: bool | None = None
     label: str | None = None
+    gold_labels: tuple[str, ...] | None = None
+    labels: tuple[str, ...] | None = None
+    token_f1: float | None = None
 
-    def scored_label(self) -> str:
-        """The label that F1 counts; an invalid prediction is one wrong label, as evals has it."""
+    def scored_gold(self) -> Labels:
+        """What is right: a label, or the set of them."""
+        return self.gold if self.labels is None else self.gold_labels or ()
+
+    def scored_label(self) -> Labels:
+        """What F1 counts; an invalid prediction is one wrong label, as evals has it."""
+        if self.labels is not None:
+            return self.labels
         if self.correct:
             return self.gold
         if "label" in self.model_fields_set or self.valid is False:

@@ -7,9 +7,9 @@ the views compute nothing.
 from collections.abc import Sequence
 from typing import Any
 
-from alloy.report.budgets import exam_verdict, overall, saturation, verdicts
+from alloy.report.budgets import WORDS, exam_verdict, overall, saturation, verdicts
 from alloy.report.caveats import caveats
-from alloy.report.compare import change_against_base, subject_changes
+from alloy.report.compare import change_against_base, f1_change, subject_changes
 from alloy.report.cost import run_cost, total_cost
 from alloy.report.grouping import group_records
 from alloy.report.inputs import ArmSpec, BaseSpec, Receipt, Record
@@ -39,7 +39,7 @@ def join_report(records: Records, price: float | None = None) -> Tree:
     ``price`` is of one rank for an hour, in whatever money.
     """
     sweep = records.sweep
-    budget = sweep.budget.model_dump(include={"mmlu_points", "retention_bpb"})
+    budget = sweep.budget.model_dump(include=set(WORDS))
     base, problems = _base_entry(records.base, records.resamples)
     arms = []
     for entry in records.arms:
@@ -87,12 +87,11 @@ def _base_entry(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
 def _arm_entry(
     records: Records, base: Tree, entry: Entry, budget: Tree, price: float | None
 ) -> tuple[Tree, list[str]]:
-    spec = entry.spec
-    assert isinstance(spec, ArmSpec)
+    spec = _arm_spec(entry)
     scores, contradictions = model_scores(entry, records.resamples)
     change = change_against_base(records.base, entry, records.resamples)
     evaluated = bool(entry.exam or entry.domain or entry.bpb)
-    judged = verdicts(base, change, budget) if evaluated else []
+    judged = verdicts(base, change, budget, _f1_cost(records, entry)) if evaluated else []
     fields = {
         "name": spec.name,
         "kind": spec.kind,
@@ -119,6 +118,25 @@ def _arm_entry(
             row["change"] = changes.get(row["name"])
     contradictions += _f1_contradiction(base, fields)
     return fields, _told(spec.name, entry, contradictions)
+
+
+def _f1_cost(records: Records, entry: Entry) -> Tree | None:
+    """F1 against the arm with the least general text; None for it, and where it is no matter."""
+    task = next(iter(records.base.domain), None)
+    judged = [(_arm_spec(arm), arm) for arm in records.arms if task in arm.domain]
+    judged = [(spec, arm) for spec, arm in judged if spec.kind == "arm"]
+    own = _arm_spec(entry)
+    if task is None or not judged or own.kind not in ("arm", "confirm"):
+        return None
+    spec, least = min(judged, key=lambda pair: pair[0].general_share)
+    if own.general_share <= spec.general_share:
+        return None
+    return f1_change(least.domain[task], entry.domain.get(task, ()), records.resamples)
+
+
+def _arm_spec(entry: Entry) -> ArmSpec:
+    assert isinstance(entry.spec, ArmSpec)
+    return entry.spec
 
 
 def _f1_contradiction(base: Tree, arm: Tree) -> list[str]:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from alloy.report.budgets import WORDS
 from alloy.report.headline import escape_markdown, markdown_table
-from alloy.report.text import MISSING, number
+from alloy.report.text import MISSING, number, with_interval
 
 Tree = dict[str, Any]
 
@@ -80,15 +81,14 @@ def _changes(report: Tree) -> str:
 def _with_interval(change: Tree | None, kind: str) -> str:
     if change is None:
         return MISSING
-    low, high = (number(value, kind) for value in change["interval"])
-    return f"{number(change['change'], kind)} ({low} to {high})"
+    return with_interval(change["change"], change["interval"], kind)
 
 
 def _budgets(report: Tree) -> str:
     lines = []
     for arm in report["arms"]:
         for verdict in arm["verdicts"]:
-            name = "exam" if verdict["budget"] == "mmlu_points" else "retention"
+            name = WORDS[verdict["budget"]].title
             lines.append(
                 f"- {escape_markdown(arm['name'], 40)}, {name}: {escape_markdown(verdict['text'])}"
             )

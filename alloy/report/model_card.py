@@ -5,7 +5,7 @@ from typing import Any
 
 from alloy.report.gate import judged_arm
 from alloy.report.headline import escape_markdown
-from alloy.report.text import number
+from alloy.report.text import number, with_interval
 from configs import UserError
 
 Tree = dict[str, Any]
@@ -65,7 +65,6 @@ def _table(base: Tree, arm: Tree) -> str:
         change = arm["change"][change_key] if change_key else None
         told = ""
         if change:
-            low, high = (number(v, change_kind) for v in change["interval"])
-            told = f"{number(change['change'], change_kind)} ({low} to {high})"
+            told = with_interval(change["change"], change["interval"], change_kind)
         lines.append(f"| {title} | {number(base[key], kind)} | {number(arm[key], kind)} | {told} |")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from alloy.report.budgets import WORDS
 from alloy.report.charts import draw
 from alloy.report.figures import arm_labels, figures
 from alloy.report.headline import verdict_word
@@ -66,6 +67,7 @@ def _body(environment: Environment, report: Tree, prefix: str) -> Markup:
             + [(f"arms.{i}", arm) for i, arm in enumerate(report["arms"])],
             labels=arm_labels(report),
             verdict_word=verdict_word,
+            words=WORDS,
             breakdowns=[(by, breakdown(report, by)) for by in ("category", "subject")],
             lineage_keys=_lineage_keys(report),
         )

@@ -41,12 +41,14 @@ class Change(Part):
 
 
 class BpbChange(Part):
-    """Arm minus base on the same documents; ``lower`` and ``upper`` are one-sided bounds."""
+    """Arm minus base on the same documents; ``lower`` and ``upper`` are one-sided bounds.
+
+    Of fewer than ten documents there is no interval, and no bound."""
 
     change: float
     interval: Interval
-    lower: float
-    upper: float
+    lower: Number
+    upper: Number
     documents: int
     unpaired: int
 
@@ -75,6 +77,8 @@ class DomainTask(Part):
     name: str
     metric: str | None
     n: int | None
+    domain_f1: Number
+    """The task's headline: weighted F1, or the mean token F1 of extracted answers."""
     f1_weighted: Number
     f1_macro: Number
     f1_micro: Number
@@ -100,7 +104,7 @@ class SourceBpb(Part):
 class Verdict(Part):
     """A budget on one arm; the drop and its bounds are in the budget's own unit."""
 
-    budget: Literal["mmlu_points", "retention_bpb"]
+    budget: Literal["mmlu_points", "retention_bpb", "domain_f1"]
     allowed: float
     verdict: Literal["kept", "broken", "inconclusive"]
     drop: Number
@@ -204,6 +208,8 @@ class Arm(Model):
 class Budget(Part):
     mmlu_points: Number
     retention_bpb: Number
+    domain_f1: Number
+    """F1 that mixing may cost, against the least general arm."""
 
 
 class TotalCost(Part):

@@ -166,7 +166,7 @@ def _headline_domain(tasks: Sequence[Tree]) -> Tree:
     return {
         "domain_task": first.get("name"),
         "domain_n": first.get("n"),
-        "domain_f1": first.get("f1_weighted"),
+        "domain_f1": first.get("domain_f1"),
         "domain_interval": first.get("interval"),
         "domain_precision": first.get("precision_weighted"),
         "domain_recall": first.get("recall_weighted"),
@@ -203,8 +203,8 @@ def _bits_per_byte(rows: Sequence[BpbRow]) -> float | None:
 
 
 def _bpb_interval(rows: Sequence[BpbRow], resamples: int) -> list[float] | None:
-    """95% bootstrap over documents; one document has no spread to resample."""
-    if len(rows) < 2 or _bits_per_byte(rows) is None:
+    """95% bootstrap over documents."""
+    if len(rows) < bootstrap.FEWEST_DOCUMENTS or _bits_per_byte(rows) is None:
         return None
     bits, size = np.array([r.bits for r in rows]), np.array([r.bytes for r in rows])
     return list(bootstrap.bootstrap_ratio(bits, size, resamples, SEED))

@@ -54,9 +54,8 @@ def task_row(task: str, summary: dict[str, Any], folder: Path, first: Path) -> l
 def change(task: str, base: Path, arm: Path, settings: dict[str, Any]) -> str:
     left, right = (read_records(folder / domain_file(task)) for folder in (base, arm))
     gold = [r.get("gold_labels", r["gold"]) for r in left]
-    found = bootstrap_f1_difference(
-        gold, *([label(r) for r in side] for side in (left, right)), settings["bootstrap"], seed=0
-    )
+    before, after = ([label(record) for record in side] for side in (left, right))
+    found = bootstrap_f1_difference(gold, before, after, settings["bootstrap"], seed=0)
     return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
