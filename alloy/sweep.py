@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from alloy.arms import Arm, arm_recipe, arms, confirming
 from alloy.building import build_recipe
 from alloy.evaluation import evaluate
 from alloy.hub import hugging_face_folder
+from alloy.merge_points import merge_entries, merged_model
 from alloy.planning import plan_recipe
 from alloy.sharing import Course, SharedStart, course, kept_steps, shared_starts, training_order
 from alloy.training import run_folder, train_recipe
@@ -63,21 +65,32 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
     measured_on = plan_recipe(recipe)
     evaluate(recipe, measured_on, reference_model(recipe), folder / "evals/base", "base", show)
     entries = [arm_entry(run.arm, run.recipe, run.course.plan) for run in runs]
-    for index in training_order([run.course for run in runs]):
-        run, entry = runs[index], entries[index]
+    assert recipe.sweep is not None
+    whole = runs[0].course.plan
+    merges = merge_entries(
+        recipe.sweep, runs[0].arm, tokens=whole.rows * whole.seq_len, failed=NOT_RUN
+    )
+
+    def attempt(entry: Tree, model: Callable[[], Path]) -> None:
+        """Make and measure a model; the reason, if that failed, is in its entry of the record."""
         try:
-            entry["shared"] = _begin(run, runs, show)
-            export = train_recipe(run.recipe, show, run.keep_steps)
-            evaluate(recipe, measured_on, export, folder / entry["eval"], run.arm.name, show)
+            evaluate(recipe, measured_on, model(), folder / entry["eval"], entry["name"], show)
             entry["failed"] = None
         except AlloyError as error:
             entry["failed"] = error.message
         except (RuntimeError, OSError) as error:  # torch's, memory among them, and the disk's
             entry["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
         if entry["failed"]:
-            show(f"{run.arm.name}: failed: {entry['failed']}")
+            show(f"{entry['name']}: failed: {entry['failed']}")
         seconds = round(time.monotonic() - began, 1)
-        write_json(folder / "sweep.json", sweep_record(recipe, entries, seconds))
+        write_json(folder / "sweep.json", sweep_record(recipe, [*entries, *merges], seconds))
+
+    for index in training_order([run.course for run in runs]):
+        run, entry = runs[index], entries[index]
+        attempt(entry, partial(_trained, run, runs, entry, show))
+    for entry in merges:
+        attempt(entry, partial(_merged, recipe, runs[0], entries[0], entry))
+    entries += merges
     return sweep_record(recipe, entries, round(time.monotonic() - began, 1))
 
 
@@ -153,6 +166,20 @@ def _runs(recipe: Recipe, wanted: Sequence[Arm], show: Show) -> list[_Run]:
         _Run(arm, recipes[i], courses[i], starts[i], kept_steps(starts, i))
         for i, arm in enumerate(wanted)
     ]
+
+
+def _trained(run: _Run, runs: Sequence[_Run], entry: Tree, show: Show) -> Path:
+    entry["shared"] = _begin(run, runs, show)
+    return train_recipe(run.recipe, show, run.keep_steps)
+
+
+def _merged(recipe: Recipe, first: _Run, of: Tree, entry: Tree) -> Path:
+    """The model of a merge's entry. Raises AlloyError where the arm that it needs failed."""
+    if of["failed"]:
+        raise AlloyError(f"{of['name']} failed", "run the sweep again")
+    trained = run_folder(first.recipe) / "export"
+    out = run_folder(recipe) / "merges" / entry["name"]
+    return merged_model(reference_model(recipe), trained, entry["merge"]["lambda"], out)
 
 
 def _begin(run: _Run, runs: Sequence[_Run], show: Show) -> Tree | None:

@@ -343,6 +343,9 @@ class Sweep(Section):
     """Also train every arm at these fractions of its tokens, with its warm-up. What two arms have
     in common is trained once: a shorter arm is an anneal branch of the longer one's stable
     stretch, and so are arms that differ in ``schedule.phases.anneal`` alone."""
+    merge: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Also measure models between the one that arms are compared with (0) and the arm with the
+    smallest share (1), at these parts of the way: what merging keeps without another training."""
     saturation: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Also train the arm with the smallest share at this fraction of the tokens, and report how
     much of its gain the last part added: whether mixing costs more than exposures."""
