@@ -20,6 +20,9 @@ building.py    the sources of a recipe into the store
 decontamination.py  the recipe's eval texts, looked for in its sources
 evaluation.py  a model's measurements: exam, domain tasks, bits-per-byte
 arms.py        which runs a sweep is made of, and the recipe of each
+sharing.py     which first steps arms have in common, so that each is trained once
+adopting.py    a run that begins with the checkpoint of another
+merge_points.py  models between a sweep's reference and its first arm
 sweep.py       the runs of a sweep and the record that the report reads
 demo.py        the embedded world through all of it
 world/         the embedded world

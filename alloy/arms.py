@@ -4,11 +4,12 @@ import hashlib
 import itertools
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from configs import Recipe, UserError
 from configs.load import with_values
+from mixing.phases import bounds_of_steps, rows_per_step, steps_in_tokens
 
 LONGEST_TAG = 40
 _OWN_AXES = {
@@ -42,6 +43,8 @@ class Arm:
     general_share: float
     tokens: int
     """Of the run or of the domain, as ``schedule.tokens``."""
+    part: float
+    """Of the tokens that the recipe gives it: 1 or one of ``sweep.budgets``."""
     seed: int | None
     """None: the recipe's own seeds."""
     settings: dict[str, Any]
@@ -49,13 +52,16 @@ class Arm:
 
 
 def arms(recipe: Recipe) -> list[Arm]:
-    """Shares x settings x seeds, by ascending share, then the saturation check of the first."""
+    """Shares x settings x seeds x budgets, by ascending share and descending budget, then the
+    saturation check of the first."""
     if recipe.sweep is None:
         raise UserError("the recipe has no sweep", "add sweep: {general: [0, 0.05, 0.25]}")
     shares = sorted(set(recipe.sweep.general))
     seeds = list(dict.fromkeys(recipe.sweep.seeds)) or [None]
-    grid = itertools.product(shares, combinations(recipe), seeds)
-    found = [_arm(recipe, share, settings, seed) for share, settings, seed in grid]
+    budgets = sorted({1.0, *recipe.sweep.budgets}, reverse=True)
+    _refuse_saturation_twice(recipe)
+    grid = itertools.product(shares, budgets, combinations(recipe), seeds)
+    found = [_arm(recipe, share, settings, seed, part) for share, part, settings, seed in grid]
     if recipe.sweep.saturation is not None:
         found.append(_saturation(found[0], recipe.sweep.saturation))
     twice = sorted({a.name for a in found if [b.name for b in found].count(a.name) > 1})
@@ -95,12 +101,13 @@ def confirming(recipe: Recipe, share: float) -> Arm:
     """A further run at ``share``, with the settings that the law was fitted under."""
     first = arms(recipe)[0]
     arm = _arm(recipe, share, first.settings, None)
-    return Arm(f"confirm_{share:g}", "confirm", share, arm.tokens, None, first.settings)
+    return replace(arm, name=f"confirm_{share:g}", kind="confirm")
 
 
 def arm_recipe(recipe: Recipe, arm: Arm) -> Recipe:
     """The recipe of one arm: its share, tokens, seed and settings, and a run folder of its own.
 
+    An arm with a part of the tokens has the whole one's warm-up, so that both begin alike.
     Raises UserError where a setting is no key of a recipe or not a valid value.
     """
     values: dict[str, Any] = {**arm.settings, "mix.general": arm.general_share}
@@ -108,22 +115,56 @@ def arm_recipe(recipe: Recipe, arm: Arm) -> Recipe:
     values["name"] = f"{recipe.name}/arms/{arm.name}"
     if arm.seed is not None:
         values |= {"train.seed": arm.seed, "data.seed": arm.seed}
+    if arm.part != 1:
+        whole = with_values(recipe, arm.settings, origin=f"arm {arm.name}")
+        values["schedule.warmup"] = _warmup_of_part(whole, arm)
     return with_values(recipe, values, origin=f"arm {arm.name}")
 
 
-def _arm(recipe: Recipe, share: float, settings: dict[str, Any], seed: int | None) -> Arm:
+def _arm(
+    recipe: Recipe, share: float, settings: dict[str, Any], seed: int | None, part: float = 1.0
+) -> Arm:
     name = f"general_{share:g}"
     name += "".join(f"_{_tag(key, value)}" for key, value in settings.items())
     name += "" if seed is None else f"_seed_{seed}"
     # As the recipe reads it: 2M is a count.
     tokens = with_values(recipe, settings, origin=f"arm {name}").schedule.tokens
-    return Arm(name, "control" if share == 1 else "arm", share, tokens, seed, settings)
+    whole = Arm(name, "control" if share == 1 else "arm", share, tokens, 1.0, seed, settings)
+    return whole if part == 1 else _shortened(whole, part)
+
+
+def _shortened(whole: Arm, part: float) -> Arm:
+    name = f"{whole.name}_at_{part:g}_tokens"
+    return replace(whole, name=name, tokens=round(part * whole.tokens), part=part)
 
 
 def _saturation(whole: Arm, part: float) -> Arm:
-    name = f"{whole.name}_at_{part:g}_tokens"
-    tokens = round(part * whole.tokens)
-    return Arm(name, "saturation", whole.general_share, tokens, whole.seed, whole.settings)
+    return replace(_shortened(whole, part), kind="saturation")
+
+
+def _warmup_of_part(whole: Recipe, arm: Arm) -> float:
+    """The warm-up of ``whole`` as a share of the arm's tokens: of its steps where they are known,
+    so that rounding does not make it another number of steps."""
+    schedule = whole.schedule
+    if schedule.tokens_of == "domain":
+        return schedule.warmup / arm.part
+    batch_rows = rows_per_step(schedule, whole.data.seq_len)
+    shorter = schedule.model_copy(update={"tokens": arm.tokens})
+    of_whole, of_part = (
+        steps_in_tokens(s, batch_rows, whole.data.seq_len) for s in (schedule, shorter)
+    )
+    bounds = {name: steps for name, _, steps in bounds_of_steps(schedule, of_whole)}
+    return bounds.get("warmup", 0) / max(1, of_part)
+
+
+def _refuse_saturation_twice(recipe: Recipe) -> None:
+    """The saturation check is one of the budgets, or an arm beside them, never the same arm."""
+    assert recipe.sweep is not None
+    if recipe.sweep.saturation in recipe.sweep.budgets:
+        raise UserError(
+            f"sweep.saturation {recipe.sweep.saturation:g} is one of sweep.budgets",
+            "take saturation out: the report reads it off the arm with that budget",
+        )
 
 
 def _tag(key: str, value: Any) -> str:

@@ -2,15 +2,20 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from alloy.adopting import begin_from
 from alloy.arms import Arm, arm_recipe, arms, confirming
 from alloy.building import build_recipe
 from alloy.evaluation import evaluate
 from alloy.hub import hugging_face_folder
-from alloy.planning import Planned, plan_recipe
+from alloy.merge_points import merge_entries, merged_model
+from alloy.planning import plan_recipe
+from alloy.sharing import Course, SharedStart, course, kept_steps, shared_starts, training_order
 from alloy.training import run_folder, train_recipe
 from checkpoints.folder import write_json
 from configs import AlloyError, Recipe, UserError
@@ -19,6 +24,18 @@ from mixing.plan import Plan
 Show = Callable[[str], None]
 Tree = dict[str, Any]
 NOT_RUN = "not run yet"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """An arm, planned."""
+
+    arm: Arm
+    recipe: Recipe
+    course: Course
+    begin: SharedStart | None
+    keep_steps: tuple[int, ...]
+    """Where other arms go on from this one."""
 
 
 def reference_model(recipe: Recipe) -> Path:
@@ -35,7 +52,8 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
     """Train and measure every arm, and write sweep.json beside them.
 
     All arms are planned before the first is trained, so that a share that cannot be met costs
-    nothing. A failed arm is recorded with its reason and does not stop the others; what is done
+    nothing. First steps that arms have in common are trained once. A failed arm is recorded with
+    its reason and does not stop the others, which then train those steps themselves; what is done
     already is reused. sweep.json is written anew after each arm. ``confirm`` adds a run at that
     share, which stays in the record of later sweeps in this folder.
     """
@@ -43,15 +61,36 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
     folder = run_folder(recipe)
     build_recipe(recipe, show)
     wanted = [*arms(recipe), *_confirming(recipe, folder, confirm)]
-    planned = [(arm, arm_recipe(recipe, arm)) for arm in wanted]
-    plans = {arm.name: _plan(own, recipe, show) for arm, own in planned}
+    runs = _runs(recipe, wanted, show)
     measured_on = plan_recipe(recipe)
     evaluate(recipe, measured_on, reference_model(recipe), folder / "evals/base", "base", show)
-    entries = [arm_entry(arm, own, plans[arm.name]) for arm, own in planned]
-    for (arm, own), entry in zip(planned, entries, strict=True):
-        entry["failed"] = _run_arm(arm, own, recipe, measured_on, folder, show)
+    entries = [arm_entry(run.arm, run.recipe, run.course.plan) for run in runs]
+    assert recipe.sweep is not None
+    whole = runs[0].course.plan
+    merges = merge_entries(
+        recipe.sweep, runs[0].arm, tokens=whole.rows * whole.seq_len, failed=NOT_RUN
+    )
+
+    def attempt(entry: Tree, model: Callable[[], Path]) -> None:
+        """Make and measure a model; the reason, if that failed, is in its entry of the record."""
+        try:
+            evaluate(recipe, measured_on, model(), folder / entry["eval"], entry["name"], show)
+            entry["failed"] = None
+        except AlloyError as error:
+            entry["failed"] = error.message
+        except (RuntimeError, OSError) as error:  # torch's, memory among them, and the disk's
+            entry["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        if entry["failed"]:
+            show(f"{entry['name']}: failed: {entry['failed']}")
         seconds = round(time.monotonic() - began, 1)
-        write_json(folder / "sweep.json", sweep_record(recipe, entries, seconds))
+        write_json(folder / "sweep.json", sweep_record(recipe, [*entries, *merges], seconds))
+
+    for index in training_order([run.course for run in runs]):
+        run, entry = runs[index], entries[index]
+        attempt(entry, partial(_trained, run, runs, entry, show))
+    for entry in merges:
+        attempt(entry, partial(_merged, recipe, runs[0], entries[0], entry))
+    entries += merges
     return sweep_record(recipe, entries, round(time.monotonic() - began, 1))
 
 
@@ -91,6 +130,7 @@ def arm_entry(arm: Arm, own: Recipe, plan: Plan) -> Tree:
         "ranks": own.train.ranks,
         "run": f"arms/{arm.name}",
         "eval": f"evals/{arm.name}",
+        "shared": None,
         "failed": NOT_RUN,
     }
 
@@ -114,25 +154,47 @@ def _confirming(recipe: Recipe, folder: Path, confirm: float | None) -> list[Arm
     return [confirming(recipe, share) for share in dict.fromkeys(shares)]
 
 
-def _plan(own: Recipe, recipe: Recipe, show: Show) -> Plan:
-    """The plan of an arm; an arm with data of its own is built first."""
-    if own.data != recipe.data:
-        build_recipe(own, show)
-    return plan_recipe(own).plan
+def _runs(recipe: Recipe, wanted: Sequence[Arm], show: Show) -> list[_Run]:
+    """Every arm with its plan and what it shares; an arm with data of its own is built first."""
+    recipes = [arm_recipe(recipe, arm) for arm in wanted]
+    for own in recipes:
+        if own.data != recipe.data:
+            build_recipe(own, show)
+    courses = [course(own, plan_recipe(own)) for own in recipes]
+    starts = shared_starts(courses)
+    return [
+        _Run(arm, recipes[i], courses[i], starts[i], kept_steps(starts, i))
+        for i, arm in enumerate(wanted)
+    ]
 
 
-def _run_arm(
-    arm: Arm, own: Recipe, recipe: Recipe, measured_on: Planned, folder: Path, show: Show
-) -> str | None:
-    """Train an arm and measure it on what the base is measured on; the reason if it failed."""
-    try:
-        export = train_recipe(own, show)
-        evaluate(recipe, measured_on, export, folder / f"evals/{arm.name}", arm.name, show)
-    except AlloyError as error:
-        reason = error.message
-    except (RuntimeError, OSError) as error:  # torch's, memory among them, and the disk's
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
-    else:
+def _trained(run: _Run, runs: Sequence[_Run], entry: Tree, show: Show) -> Path:
+    entry["shared"] = _begin(run, runs, show)
+    return train_recipe(run.recipe, show, run.keep_steps)
+
+
+def _merged(recipe: Recipe, first: _Run, of: Tree, entry: Tree) -> Path:
+    """The model of a merge's entry. Raises AlloyError where the arm that it needs failed."""
+    if of["failed"]:
+        raise AlloyError(f"{of['name']} failed", "run the sweep again")
+    trained = run_folder(first.recipe) / "export"
+    out = run_folder(recipe) / "merges" / entry["name"]
+    return merged_model(reference_model(recipe), trained, entry["merge"]["lambda"], out)
+
+
+def _begin(run: _Run, runs: Sequence[_Run], show: Show) -> Tree | None:
+    """Let an arm that shares its first steps go on from the one that trained them."""
+    if run.begin is None:
         return None
-    show(f"{arm.name}: failed: {reason}")
-    return reason
+    trunk, plan = runs[run.begin.by], run.course.plan
+    folders = run_folder(run.recipe), run_folder(trunk.recipe)
+    steps = begin_from(*folders, plan, run.begin.steps)
+    if steps == 0:
+        show(f"{run.arm.name}: {trunk.arm.name} left no checkpoint, so it trains all steps itself")
+        return None
+    show(f"{run.arm.name}: its first {steps:,} steps are those of {trunk.arm.name}")
+    return {
+        "arm": trunk.arm.name,
+        "steps": steps,
+        "tokens": steps * plan.batch_rows * plan.seq_len,
+    }

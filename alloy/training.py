@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alloy.adopting import shared
 from alloy.building import build_recipe
 from alloy.decontamination import by_task
 from alloy.extending import extensions, go_on_or_refuse
@@ -25,10 +26,13 @@ _FREE_TRAIN_KEYS = {"ranks", "micro_batch_rows", "checkpoint_tokens", "keep_last
 RECEIPT_WINDOWS = 10
 
 
-def train_recipe(recipe: Recipe, show: Callable[[str], None]) -> Path:
+def train_recipe(
+    recipe: Recipe, show: Callable[[str], None], keep_steps: tuple[int, ...] = ()
+) -> Path:
     """Train to the end of the plan, going on where an earlier start stopped.
 
-    Returns the exported Hugging Face folder. Raises UserError for a recipe that cannot be
+    Checkpoints of ``keep_steps`` are kept besides those of the recipe. Returns the exported
+    Hugging Face folder. Raises UserError for a recipe that cannot be
     trained, and where the run folder belongs to other settings.
     """
     if recipe.base is None:
@@ -45,7 +49,7 @@ def train_recipe(recipe: Recipe, show: Callable[[str], None]) -> Path:
     _write_plan(run, planned)
     for line in start_lines(planned):
         show(f"{recipe.name}: {line}")
-    run_ranks(_job(recipe, run, planned), lambda line: show(f"{recipe.name}: {line}"))
+    run_ranks(_job(recipe, run, planned, keep_steps), lambda line: show(f"{recipe.name}: {line}"))
     return run / "export"
 
 
@@ -95,9 +99,10 @@ def _start_folder(base: Base) -> str | None:
     return str(local_model(base.model, base.revision, weights=True).resolve())
 
 
-def _job(recipe: Recipe, run: Path, planned: Planned) -> Job:
+def _job(recipe: Recipe, run: Path, planned: Planned, keep_steps: tuple[int, ...] = ()) -> Job:
     start = planned.start
     base, parent = start.base, start.parent
+    trunk = shared(run)
     assert planned.corpus is not None
     assert base is not None
     return Job(
@@ -108,6 +113,7 @@ def _job(recipe: Recipe, run: Path, planned: Planned) -> Job:
         train=recipe.train,
         cursors=start.cursors,
         keys=planned.keys,
+        keep_steps=keep_steps,
         eval_hashes=planned.eval_hashes,
         tokenizer=tokenizer_name(base, recipe.data),
         lineage={
@@ -122,5 +128,6 @@ def _job(recipe: Recipe, run: Path, planned: Planned) -> Job:
             "final_lr_ratio": recipe.schedule.final_lr_ratio,
             "general_share": recipe.mix.general,
             "decontaminated": by_task(recipe.evals, planned.corpus.removed),
+            **({} if trunk is None else {"shared": trunk}),
         },
     )

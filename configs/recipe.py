@@ -339,6 +339,13 @@ class Sweep(Section):
     """Further axes: recipe keys as ``--set`` takes them, each with its values. Axes multiply, the
     keys of one axis go together: [{schedule.peak_lr: [1e-5, 3e-5]}, {schedule.tokens: [1B, 2B],
     schedule.anneal: [20%, 10%]}] is four arms for each share."""
+    budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Also train every arm at these fractions of its tokens, with its warm-up. What two arms have
+    in common is trained once: a shorter arm is an anneal branch of the longer one's stable
+    stretch, and so are arms that differ in ``schedule.phases.anneal`` alone."""
+    merge: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
+    """Also measure models between the one that arms are compared with (0) and the arm with the
+    smallest share (1), at these parts of the way: what merging keeps without another training."""
     saturation: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Also train the arm with the smallest share at this fraction of the tokens, and report how
     much of its gain the last part added: whether mixing costs more than exposures."""

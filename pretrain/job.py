@@ -35,6 +35,8 @@ class Job(BaseModel):
     """Content hashes of the evals whose items are kept out of the corpus, by name."""
     cursors: dict[str, Any] | None = None
     """How far the parent read its sources, where the run carries that on."""
+    keep_steps: tuple[int, ...] = ()
+    """Steps at which other runs go on from this one: a checkpoint of each is saved and kept."""
     tokenizer: str
     """Where the tokenizer is loaded from."""
     lineage: dict[str, Any]

@@ -34,6 +34,21 @@ def lr_at(step: int, steps: int, bounds: tuple[int, int], schedule: Schedule) ->
     return schedule.peak * _SHAPES[schedule.anneal_shape](done, schedule.final_lr_ratio)
 
 
+def common_rate_steps(one: tuple[Plan, Schedule], other: tuple[Plan, Schedule]) -> int:
+    """How many first steps of two runs have the same learning rate by their closed form."""
+    (plan, schedule), (plan_2, schedule_2) = one, other
+    bounds, bounds_2 = first_steps(plan), first_steps(plan_2)
+    if schedule.peak != schedule_2.peak or bounds[0] != bounds_2[0]:
+        return 0
+    falling = [
+        (b[1], p.steps, s.anneal_shape, s.final_lr_ratio)
+        for b, p, s in ((bounds, plan, schedule), (bounds_2, plan_2, schedule_2))
+    ]
+    return (
+        min(plan.steps, plan_2.steps) if falling[0] == falling[1] else min(bounds[1], bounds_2[1])
+    )
+
+
 def first_steps(plan: Plan) -> tuple[int, int]:
     """First step after the warmup and first step of the anneal: named phases are parts of the
     stable stretch, so their mixes leave the rate as it is."""

@@ -90,9 +90,7 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     engine = _engine(job, plan, start)
     rows = _row_reader(job, plan, tokenizer)
     progress = _progress(resumed)
-    saver = Saver(
-        _checkpoints(job), frozenset(_stage_ends(plan)), job.train.keep_last, start.model.config
-    )
+    saver = Saver(_checkpoints(job), _pinned(job, plan), job.train.keep_last, start.model.config)
     metrics = Metrics(job.folder / "metrics.jsonl", progress.step) if dist.get_rank() == 0 else None
 
     def save(reached: Progress) -> None:
@@ -190,8 +188,12 @@ def _stage_ends(plan: Plan) -> list[int]:
     return [phase.first_step + phase.steps for phase in plan.phases if phase.name != "warmup"]
 
 
+def _pinned(job: Job, plan: Plan) -> frozenset[int]:
+    return frozenset({*_stage_ends(plan), *job.keep_steps})
+
+
 def _due(job: Job, plan: Plan) -> frozenset[int]:
-    due = {plan.steps, *_stage_ends(plan)}
+    due = {plan.steps, *_pinned(job, plan)}
     if job.train.checkpoint_tokens is not None:
         every = max(1, job.train.checkpoint_tokens // (plan.batch_rows * plan.seq_len))
         due |= set(range(every, plan.steps, every))

@@ -21,6 +21,7 @@ from alloy import hub
 from alloy.arms import arms
 from alloy.building import build_recipe
 from alloy.evaluation import evaluate
+from alloy.merge_points import merge_entries
 from alloy.planning import plan_recipe
 from alloy.sweep import reference_model, sweep_record
 from alloy.training import _job, run_folder
@@ -123,6 +124,11 @@ def recipe_home(recipe: Recipe) -> Path:
 
 def swept(recipe: Recipe, _: Path) -> Any:
     return sweep_record(recipe, [], 0.0), [asdict(arm) for arm in arms(recipe)]
+
+
+def merged(recipe: Recipe, _: Path) -> Any:
+    assert recipe.sweep is not None
+    return merge_entries(recipe.sweep, arms(recipe)[0], tokens=0, failed="")
 
 
 def referred(recipe: Recipe, _: Path) -> Any:
@@ -374,6 +380,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),
     "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),
     "sweep.over": (swept, SWEEP, "sweep.over={schedule.peak_lr: [0.001, 0.002]}"),
+    "sweep.budgets": (swept, SWEEP, "sweep.budgets=[1, 0.5]"),
+    "sweep.merge": (merged, SWEEP, "sweep.merge=[0.25, 0.5]"),
     "sweep.saturation": (swept, SWEEP, "sweep.saturation=0.75"),
 }
 

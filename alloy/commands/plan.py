@@ -7,6 +7,7 @@ import click
 from alloy.arms import arm_recipe, arms
 from alloy.commands.shared import emit, load, packing_lines, phase_table, recipe_options, table
 from alloy.planning import Planned, plan_recipe
+from alloy.sharing import course, shared_starts, shared_tokens
 from alloy.start_matrix import described, start_lines
 from configs import Recipe
 from mixing.plan import Plan
@@ -73,10 +74,19 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
 
 
 def _sweep(recipe: Recipe) -> dict[str, Any]:
-    """Every arm of the sweep, planned like the recipe itself."""
+    """Every arm of the sweep, planned like the recipe itself, and what arms share."""
+    wanted = arms(recipe)
+    recipes = [arm_recipe(recipe, arm) for arm in wanted]
+    courses = [course(own, plan_recipe(own)) for own in recipes]
+    starts = shared_starts(courses)
     rows = []
-    for arm in arms(recipe):
-        plan = plan_recipe(arm_recipe(recipe, arm)).plan
+    for i, arm in enumerate(wanted):
+        plan, start = courses[i].plan, starts[i]
+        step_tokens = plan.batch_rows * plan.seq_len
+        shared = None
+        if start is not None:
+            tokens = start.steps * step_tokens
+            shared = {"arm": wanted[start.by].name, "steps": start.steps, "tokens": tokens}
         rows.append(
             {
                 "name": arm.name,
@@ -86,10 +96,12 @@ def _sweep(recipe: Recipe) -> dict[str, Any]:
                 "settings": arm.settings,
                 "steps": plan.steps,
                 "tokens": plan.rows * plan.seq_len,
+                "shared": shared,
                 "most_epochs": max(plan.epochs.values()),
             }
         )
-    return {"arms": rows, "tokens": sum(row["tokens"] for row in rows)}
+    tokens = sum(row["tokens"] for row in rows)
+    return {"arms": rows, "tokens": tokens, "tokens_saved": sum(shared_tokens(courses, starts))}
 
 
 def _domain(plan: Plan) -> dict[str, int]:
@@ -136,15 +148,33 @@ def _sweep_lines(sweep: dict[str, Any]) -> list[str]:
             f"{arm['general_share']:.2%}",
             f"{arm['steps']:,}",
             f"{arm['tokens']:,}",
+            f"{arm['shared']['tokens']:,}" if arm["shared"] else "-",
             f"{arm['most_epochs']:.3f}",
         ]
         for arm in sweep["arms"]
     ]
+    columns = ["arm", "general", "steps", "tokens", "shared", "most epochs of a source"]
     return [
         "",
         f"sweep: {len(rows)} arms, {sweep['tokens']:,} tokens in all",
-        table(["arm", "general", "steps", "tokens", "most epochs of a source"], rows),
+        table(columns, rows),
+        _saved_line(sweep),
     ]
+
+
+def _saved_line(sweep: dict[str, Any]) -> str:
+    """What the arms share, by the arms that train it."""
+    if not sweep["tokens_saved"]:
+        return "no two arms have first steps in common, so none are shared"
+    trunks: dict[str, int] = {}
+    for arm in sweep["arms"]:
+        if arm["shared"]:
+            trunks[arm["shared"]["arm"]] = trunks.get(arm["shared"]["arm"], 0) + 1
+    listed = ", ".join(f"{name} (by {count})" for name, count in trunks.items())
+    return (
+        f"shared: {sweep['tokens_saved']:,} tokens "
+        f"({sweep['tokens_saved'] / sweep['tokens']:.1%}) are trained once, in {listed}"
+    )
 
 
 def _asked(answer: dict[str, Any]) -> str:

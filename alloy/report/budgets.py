@@ -175,7 +175,7 @@ def saturation(base: Tree, arms: Sequence[Tree]) -> Tree | None:
 
     None without a saturation run. ``gain_added`` is a share of the whole gain.
     """
-    short = next((a for a in arms if a["kind"] == "saturation"), None)
+    short = _short_arm(arms)
     if short is None:
         return None
     whole = next(
@@ -198,6 +198,19 @@ def saturation(base: Tree, arms: Sequence[Tree]) -> Tree | None:
         f"{number(late / gain, 'percent')} of the F1 gain of the arm with {share} general "
         f"(F1 {number(short['domain_f1'], 'f1')} to {number(whole['domain_f1'], 'f1')}).",
     }
+
+
+def _short_arm(arms: Sequence[Tree]) -> Tree | None:
+    """The saturation run, or the next shorter one of the first arm, where budgets gave it one."""
+    short = next((a for a in arms if a["kind"] == "saturation"), None)
+    first = next((a for a in arms if a["kind"] == "arm"), None)
+    if short is not None or first is None:
+        return short
+    alike = ("kind", "general_share", "settings", "seed")
+    shorter = [
+        a for a in arms if all(a[k] == first[k] for k in alike) and a["tokens"] < first["tokens"]
+    ]
+    return max(shorter, key=lambda a: a["tokens"], default=None)
 
 
 def _difference(value: float | None, other: float | None) -> float | None:

@@ -139,16 +139,21 @@ def _confounded(report: Tree, arms: Sequence[Tree]) -> str | None:
     shares = {arm["general_share"] for arm in arms if arm["kind"] == "arm"}
     if len(shares) < 2:
         return None
-    totals = {arm["tokens"] for arm in arms if arm["kind"] == "arm"}
-    if len(totals) > 1:
+    totals = {s: {a["tokens"] for a in arms if _is_arm_at(a, s)} for s in shares}
+    longest = max(totals.values(), key=max)
+    if any(tokens != longest for tokens in totals.values()):
         return "The arms were trained on different numbers of tokens; they are not a pure ratio."
     told = report["saturation"]
     more = f" {told['text']}" if told else " No saturation run says how much of that matters."
     return (
-        f"Exposure is confounded with the ratio: at {number(totals.pop(), 'tokens')} tokens in "
+        f"Exposure is confounded with the ratio: at {number(max(longest), 'tokens')} tokens in "
         f"every arm, more general text means fewer domain tokens, so an F1 cost of mixing "
         f"includes the cost of seeing the domain less.{more}"
     )
+
+
+def _is_arm_at(arm: Tree, share: float) -> bool:
+    return arm["kind"] == "arm" and arm["general_share"] == share
 
 
 def _control(arms: Sequence[Tree]) -> str | None:

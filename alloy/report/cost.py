@@ -9,14 +9,19 @@ from alloy.report.scores import finite
 Tree = dict[str, Any]
 
 
-def run_cost(rows: Sequence[MetricsRow], ranks: int | None, price: float | None) -> Tree | None:
+def run_cost(
+    rows: Sequence[MetricsRow], ranks: int | None, price: float | None, shared_tokens: int = 0
+) -> Tree | None:
     """Seconds of training steps, tokens a second over all of them, rank-hours, money.
 
-    Start-up, saving, evaluation and steps that a resumed run did again are not in it. ``price`` is
+    Start-up, saving, evaluation, steps that a resumed run did again and ``shared_tokens``, which
+    another arm trained first, are not in it. ``price`` is
     of one rank for an hour. None without a logged speed.
     """
-    seconds, before = 0.0, 0
+    seconds, before = 0.0, shared_tokens
     for row in rows:
+        if row.tokens <= shared_tokens:
+            continue
         speed = finite(row.tokens_per_second)
         if speed is None or speed <= 0:
             return None
@@ -27,7 +32,7 @@ def run_cost(rows: Sequence[MetricsRow], ranks: int | None, price: float | None)
     hours = seconds * ranks / 3600 if ranks is not None else None
     return {
         "train_seconds": seconds,
-        "tokens_per_second": before / seconds,
+        "tokens_per_second": (before - shared_tokens) / seconds,
         "ranks": ranks,
         "rank_hours": hours,
         "money": hours * price if hours is not None and price is not None else None,

@@ -20,9 +20,15 @@ def figures(report: Tree) -> list[Figure]:
 
 
 def arm_labels(report: Tree) -> list[str]:
-    """A short label for each arm: its share where that is unique among its kind, else its name."""
+    """A short label for each arm: its share (of a merge its lambda) where that is unique among its
+    kind, else its name."""
     suffix = {"arm": "", "control": " control", "saturation": " short", "confirm": " confirm"}
-    texts = [number(a["general_share"], "share") + suffix[a["kind"]] for a in report["arms"]]
+    texts = [
+        f"merge {a['merge']['lambda']:g}"
+        if a["kind"] == "merge"
+        else number(a["general_share"], "share") + suffix[a["kind"]]
+        for a in report["arms"]
+    ]
     return [
         text if texts.count(text) == 1 else visible(arm["name"], 24)
         for text, arm in zip(texts, report["arms"], strict=True)
@@ -61,6 +67,8 @@ def _front(report: Tree) -> Figure | None:
         "Up and to the right is better. Labels are general shares, whiskers 95% intervals; the "
         "dashed line joins the models that no other measured one beats on both axes."
     )
+    if any(arm["kind"] == "merge" for arm in report["arms"]):
+        caption += " A merge, which was not trained, has its part of the way from the base."
     return Figure(group="front", key="front", chart=chart, caption=caption)
 
 

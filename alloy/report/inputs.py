@@ -6,7 +6,7 @@ step: a run that diverged is something to report.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evals.label_counts import Labels
 
@@ -28,20 +28,38 @@ class BaseSpec(Record):
     annealed: bool | None = None
 
 
+class SharedSteps(Record):
+    """The first steps of an arm, where another one trained them."""
+
+    arm: str
+    steps: int
+    tokens: int
+
+
+class MergeOf(Record):
+    """How far a merge lies between the base (0) and an arm (1)."""
+
+    share: float = Field(alias="lambda")
+    of: str
+
+
 class ArmSpec(Record):
     """An arm's line in sweep.json; folders are relative to the sweep's."""
 
     name: str
-    kind: Literal["arm", "control", "saturation", "confirm"]
-    general_share: float
+    kind: Literal["arm", "control", "saturation", "confirm", "merge"]
+    general_share: float | None
+    """None of a merge, which was not trained."""
     tokens: int
     seed: int | None = None
     ranks: int | None = None
     """Processes that trained it."""
     settings: dict[str, Any] = {}
     """Recipe keys that this arm sets besides its share and seed."""
-    run: str
+    merge: MergeOf | None = None
+    run: str | None
     eval: str
+    shared: SharedSteps | None = None
     failed: str | None = None
 
 

@@ -100,13 +100,16 @@ def _arm_entry(
         "seed": spec.seed,
         "settings": spec.settings,
         "failed": spec.failed,
+        **({} if spec.merge is None else {"merge": spec.merge.model_dump(by_alias=True)}),
         **scores,
         "change": change,
         "verdict": overall(judged),
         "verdicts": judged,
         "replayed_verdict": _replayed_verdict(base, change, budget),
         "curve": curve(entry),
-        "cost": run_cost(entry.metrics, spec.ranks, price),
+        "cost": run_cost(
+            entry.metrics, spec.ranks, price, spec.shared.tokens if spec.shared else 0
+        ),
         "receipt": _receipt(entry.receipt),
         "lineage": _dumped(entry.lineage),
     }
@@ -122,12 +125,12 @@ def _f1_cost(records: Records, entry: Entry) -> Tree | None:
     """F1 against the arm with the least general text; None for it, and where it is no matter."""
     task = next(iter(records.base.domain), None)
     judged = [(_arm_spec(arm), arm) for arm in records.arms if task in arm.domain]
-    judged = [(spec, arm) for spec, arm in judged if spec.kind == "arm"]
+    judged = [(s.general_share or 0.0, arm) for s, arm in judged if s.kind == "arm"]
     own = _arm_spec(entry)
     if task is None or not judged or own.kind not in ("arm", "confirm"):
         return None
-    spec, least = min(judged, key=lambda pair: pair[0].general_share)
-    if own.general_share <= spec.general_share:
+    share, least = min(judged, key=lambda pair: pair[0])
+    if (own.general_share or 0.0) <= share:
         return None
     return f1_change(least.domain[task], entry.domain.get(task, ()), records.resamples)
 

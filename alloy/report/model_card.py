@@ -34,8 +34,7 @@ def model_card(report: Tree, name: str | None = None) -> str:
     parts = [
         _front_matter(base),
         "## Continued pretraining: what was gained, what was forgotten",
-        f"{number(arm['general_share'], 'share')} general text, "
-        f"{number(arm['tokens'], 'tokens')} tokens, from {escape_markdown(base or 'the base', 120)}"
+        f"{_made(arm)}, from {escape_markdown(base or 'the base', 120)}"
         f". Measured by Alloy against {escape_markdown(report['base']['name'], 40)}, item by item; "
         "intervals are 95%.",
         _table(report["base"], arm),
@@ -47,6 +46,14 @@ def model_card(report: Tree, name: str | None = None) -> str:
         "\n".join(f"- {escape_markdown(c['text'])}" for c in report["caveats"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _made(arm: Tree) -> str:
+    if arm["kind"] == "merge":
+        told = arm["merge"]
+        return f"Merged: {told['lambda']:g} of the way to {escape_markdown(told['of'], 60)}"
+    share, tokens = number(arm["general_share"], "share"), number(arm["tokens"], "tokens")
+    return f"{share} general text, {tokens} tokens"
 
 
 def _front_matter(base: str | None) -> str:

@@ -21,7 +21,7 @@ def recommended(base: Tree, arms: Sequence[Tree], budget: Tree, laws: dict[str, 
     confirming run is judged on it. Otherwise the smallest measured arm whose budgets are all kept.
     ``replayed_only`` judges the exam budget on replayed facts alone, on measured arms.
     """
-    candidates = [(i, a) for i, a in enumerate(arms) if a["kind"] in ("arm", "confirm")]
+    candidates = [(i, a) for i, a in enumerate(arms) if _is_candidate(a, arms)]
     candidates.sort(key=lambda pair: (pair[1]["general_share"], pair[0]))
     law = laws.get("retention_bpb")
     if not any(value is not None for value in budget.values()):
@@ -33,6 +33,19 @@ def recommended(base: Tree, arms: Sequence[Tree], budget: Tree, laws: dict[str, 
     judged = any(arm["replayed_verdict"] is not None for _, arm in candidates)
     alone = _replayed_only(candidates, budget["mmlu_points"]) if judged else None
     return {**told, "replayed_only": alone}
+
+
+def _is_candidate(arm: Tree, arms: Sequence[Tree]) -> bool:
+    """Whether an arm may be recommended: one that is a shorter budget of another is not."""
+    if arm["kind"] not in ("arm", "confirm"):
+        return False
+    alike = ("general_share", "settings", "seed")
+    return not any(
+        other["kind"] == arm["kind"]
+        and other["tokens"] > arm["tokens"]
+        and all(other[key] == arm[key] for key in alike)
+        for other in arms
+    )
 
 
 def _answer(answer: str, basis: str | None, text: str, **fields: Any) -> Tree:

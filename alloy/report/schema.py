@@ -8,7 +8,7 @@ under the same ``schema_version``; one that changes or goes raises it.
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION = 2
 Number = float | None
@@ -119,7 +119,7 @@ class Model(Part):
     """What the base and every arm have."""
 
     name: str
-    kind: Literal["base", "arm", "control", "saturation", "confirm"]
+    kind: Literal["base", "arm", "control", "saturation", "confirm", "merge"]
     general_share: Number
     tokens: int
     failed: str | None
@@ -192,6 +192,13 @@ class Cost(Part):
     money: Number
 
 
+class Merge(Part):
+    """How far a merge lies between the base (0) and an arm (1)."""
+
+    share: float = Field(alias="lambda")
+    of: str
+
+
 class Arm(Model):
     seed: int | None
     settings: dict[str, Any]
@@ -203,6 +210,12 @@ class Arm(Model):
     curve: Curve | None
     cost: Cost | None
     receipt: dict[str, Any] | None
+
+
+class MergedArm(Arm):
+    """A model that was not trained: it has no general share, cost, receipt or lineage."""
+
+    merge: Merge
 
 
 class Budget(Part):
@@ -324,7 +337,7 @@ class Report(Part):
     budget: Budget
     cost: TotalCost
     base: BaseModelEntry
-    arms: list[Arm]
+    arms: list[Arm | MergedArm]
     saturation: Saturation | None
     law: list[LawCurve]
     recommendation: Recommendation
