@@ -57,8 +57,8 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
     already is reused. sweep.json is written anew after each arm. ``confirm`` adds a run at that
     share, which stays in the record of later sweeps in this folder.
     """
-    began = time.monotonic()
     folder = run_folder(recipe)
+    began = time.monotonic() - _seconds_before(folder)
     build_recipe(recipe, show)
     wanted = [*arms(recipe), *_confirming(recipe, folder, confirm)]
     runs = _runs(recipe, wanted, show)
@@ -92,6 +92,14 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
         attempt(entry, partial(_merged, recipe, runs[0], entries[0], entry))
     entries += merges
     return sweep_record(recipe, entries, round(time.monotonic() - began, 1))
+
+
+def _seconds_before(folder: Path) -> float:
+    """What earlier starts of this sweep took."""
+    path = folder / "sweep.json"
+    if not path.is_file():
+        return 0.0
+    return float(json.loads(path.read_text(encoding="utf-8")).get("seconds", 0.0))
 
 
 def failures(record: Tree) -> list[str]:

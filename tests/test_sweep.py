@@ -206,6 +206,15 @@ def test_an_interrupted_sweep_leaves_a_record_and_goes_on(
     assert fake.trained == ["general_0", "general_0.25", "general_0.5"]
 
 
+def test_a_later_start_adds_to_the_time(tiny: Path, tmp_path: Path, fake: Fake) -> None:
+    one = recipe(tiny, tmp_path)
+    sweep.run_sweep(one, quiet)
+    path = tmp_path / "tiny/sweep.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(record | {"seconds": 1000.0}), encoding="utf-8")
+    assert 1000.0 <= sweep.run_sweep(one, quiet)["seconds"] < 1500.0
+
+
 def test_a_share_that_cannot_be_met_costs_nothing(tiny: Path, tmp_path: Path, fake: Fake) -> None:
     one = recipe(tiny, tmp_path, over={"data.sources.web.max_epochs": [50, 0.0001]})
     with pytest.raises(UserError):
