@@ -206,7 +206,8 @@ def test_an_interrupted_sweep_leaves_a_record_and_goes_on(
     assert fake.trained == ["general_0", "general_0.25", "general_0.5"]
 
 
-def test_a_later_start_adds_to_the_time(tiny: Path, tmp_path: Path, fake: Fake) -> None:
+@pytest.mark.usefixtures("fake")
+def test_a_later_start_adds_to_the_time(tiny: Path, tmp_path: Path) -> None:
     one = recipe(tiny, tmp_path)
     sweep.run_sweep(one, quiet)
     path = tmp_path / "tiny/sweep.json"
