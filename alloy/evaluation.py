@@ -9,7 +9,7 @@ from alloy.planning import Planned
 from configs import Recipe
 from evals.bpb import EvalDocument
 from evals.evaluate import evaluate_model
-from mixing.exclude import KEPT, heldout_documents
+from pretrain.heldout import corpus_documents
 
 _PROGRESS_SECONDS = 10.0
 
@@ -45,33 +45,8 @@ def _sparsely(name: str, show: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
-def eval_documents(planned: Planned, most_tokens: int) -> Iterator[EvalDocument]:
-    """Held-out text of the trained sources and all retention text, in document order.
-
-    Of each source as many whole documents as fit into ``most_tokens``, at least one. The tokens
-    that the build put around a document are left out: they stand for no byte of text. Of a
-    conversation the whole rendering counts, not only what is supervised.
-    """
-    corpus = planned.corpus
-    assert corpus is not None
-    for name, source in corpus.sources.items():
-        reader, reasons = corpus.readers[name], corpus.reasons[name]
-        ends = reader.manifest["tokenizer"]
-        begin, has_eos = int(ends["bos_id"] is not None), int(ends["eos_id"] is not None)
-        retention = source.role == "retention"
-        chosen = (reasons == KEPT).nonzero()[0] if retention else heldout_documents(reasons)
-        total = 0
-        for document in chosen:
-            tokens = reader.tokens(int(document))
-            tokens = tokens[begin : len(tokens) - has_eos]
-            total += len(tokens)
-            if total > most_tokens and total > len(tokens):
-                break
-            yield EvalDocument(
-                source=name,
-                role=source.role,
-                split="retention" if retention else "heldout",
-                id=reader.provenance(int(document)).id,
-                token_ids=tokens,
-                text_bytes=int(reader.text_bytes[document]),
-            )
+def eval_documents(planned: Planned, most_tokens: int, has_eos: bool) -> Iterator[EvalDocument]:
+    """Held-out text of the trained sources and all retention text; see ``corpus_documents``."""
+    assert planned.corpus is not None
+    has_bos = planned.tokenizer.bos_id is not None
+    return corpus_documents(planned.corpus, most_tokens, has_bos, has_eos)

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,6 @@ ENVIRONMENT = {
     "LOCAL_RANK": "0",
     "WORLD_SIZE": "1",
     "MASTER_ADDR": "127.0.0.1",
-    "MASTER_PORT": "29641",
     "DS_ACCELERATOR": "cpu",
 }
 
@@ -32,8 +32,11 @@ ENVIRONMENT = {
 @contextmanager
 def joined() -> Iterator[None]:
     """A process group of one, as a launcher would set it up."""
-    before = {k: os.environ.get(k) for k in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
+    before = {k: os.environ.get(k) for k in (*ENVIRONMENT, "MASTER_PORT")}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    os.environ.update({**ENVIRONMENT, "MASTER_PORT": port})
     join_ranks(datetime.timedelta(minutes=1))
     yield
     dist.destroy_process_group()

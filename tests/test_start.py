@@ -101,7 +101,7 @@ def test_every_cell_of_the_matrix(
                 start = "weights+moments" if moments else "weights"
                 tree = recipe(tiny, tmp_path, steps=6, peak_lr=peak, warmup=warmup)
                 tree["base"] = {"model": str(trunk), "start": start, "data": counters}
-                tree["name"] = f"{start}/{peak}-{warmup}/{counters}"
+                tree["name"] = f"moments_{moments}/{peak}_{warmup}/{counters}"
                 plan = plan_recipe(parse_recipe(tree))
                 cell = described(plan.start, plan.plan)
                 asked = "continued" if isinstance(peak, str) else "re-warmed" if warmup else "given"
