@@ -4,16 +4,13 @@ import math
 from pathlib import Path
 
 from configs import Data, Source, UserError
+from mixing.blocks import Block
 from mixing.conversations import ConversationEncoder
-from mixing.documents import (
-    HashingReader,
-    Row,
-    RowOptions,
-    decompressed,
-    parse_row,
-)
-from mixing.inputs import find_files
+from mixing.documents import Row, RowOptions, parse_block
+from mixing.hub_files import is_local, local_files
+from mixing.inputs import InputFile
 from mixing.plan import PlanSource
+from mixing.readers import blocks_of
 from mixing.tokenizer import Encoder, TokenizerFile
 
 _SAMPLE_FILES = 4
@@ -28,31 +25,48 @@ def estimated_source(source: Source, data: Data, tokenizer: TokenizerFile) -> Pl
     like the rest is estimated badly: the plan built from it is marked ``estimated``. Raises
     UserError where no file is found or the sample has no usable document.
     """
-    files = find_files(source).paths
+    if not is_local(source):
+        return _taken_of_hub(source, data)
+    files = local_files(source).paths
     sampled: list[Row] = []
-    disk_bytes = 0
+    read = 0.0
     for path in files[:: math.ceil(len(files) / _SAMPLE_FILES)]:
-        found, read = _sample(path, RowOptions.of(source))
+        found, share = _sample(path, RowOptions.of(source))
         sampled += found
-        disk_bytes += read
+        read += share * path.stat().st_size
     if not sampled:
         columns = source.text_column if source.format == "text" else f"format {source.format}"
         raise UserError(
             f"source '{source.name}' has no usable document at the start of {files[0]}",
             f"check data.sources.{source.name}: its text is looked for in '{columns}'",
         )
-    scale = sum(path.stat().st_size for path in files) / max(disk_bytes, 1)
-    scale *= 1 - _heldout(source)
+    scale = sum(path.stat().st_size for path in files) / max(read, 1)
     if source.format == "text":
         tokens, targets = _text_tokens([row.text for row in sampled], tokenizer, data.append_eos)
     else:
         tokens, targets = _conversation_tokens(sampled, tokenizer)
+    scale = min(scale, (source.take or math.inf) / tokens) * (1 - _heldout(source))
+    return _estimate(source, data, tokens * scale, targets * scale)
+
+
+def _taken_of_hub(source: Source, data: Data) -> PlanSource:
+    """What is to be read of the hub, which is not asked before a build."""
+    if source.take is None:
+        raise UserError(
+            f"source '{source.name}': the size of {source.hub} is not known before it is built",
+            f"run `alloy build`, or say how many tokens data.sources.{source.name}.take takes",
+        )
+    tokens = source.take * (1 - _heldout(source))
+    return _estimate(source, data, tokens, tokens)
+
+
+def _estimate(source: Source, data: Data, tokens: float, targets: float) -> PlanSource:
     return PlanSource(
         name=source.name,
         role=source.role,
-        rows=max(1, math.ceil(tokens * scale / data.seq_len)),
-        tokens=round(tokens * scale),
-        supervised_tokens=round(targets * scale),
+        rows=max(1, math.ceil(tokens / data.seq_len)),
+        tokens=round(tokens),
+        supervised_tokens=round(targets),
         max_epochs=source.max_epochs,
         key="",
         pack_hash="",
@@ -63,19 +77,13 @@ def _heldout(source: Source) -> float:
     return 0.0 if source.role == "retention" else source.heldout
 
 
-def _sample(path: Path, options: RowOptions) -> tuple[list[Row], int]:
-    """Rows of the whole lines at the start of a file, and the bytes on disk that they took."""
-    with path.open("rb") as raw:
-        pieces: list[bytes] = []
-        for piece in decompressed(HashingReader(raw), path):
-            pieces.append(piece)
-            if sum(map(len, pieces)) >= _SAMPLE_BYTES:
-                break
-        read = min(raw.tell(), path.stat().st_size)
-    data = b"".join(pieces)
-    whole = data if read == path.stat().st_size else data[: data.rfind(b"\n") + 1]
-    rows = [parse_row(line, 1, options) for line in whole.split(b"\n") if line]
-    return [r for r in rows if isinstance(r, Row)], read
+def _sample(path: Path, options: RowOptions) -> tuple[list[Row], float]:
+    """Rows at the start of a file, and the share of the file that they take."""
+    file = InputFile(path, path.name, path.stat().st_size, "")
+    first = next((b for b in blocks_of(file, options, _SAMPLE_BYTES) if isinstance(b, Block)), None)
+    if first is None:
+        return [], 1.0
+    return [row for _, row in parse_block(first, options)[0]], first.file_share
 
 
 def _text_tokens(

@@ -26,7 +26,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from configs.recipe import MmluTask
+from configs.evals import MmluTask
 from evals.exam_records import Form, ItemScore, score_exam
 from evals.lm_eval_tasks import lm_eval_scorer
 from evals.mmlu_items import Exam, load_exam

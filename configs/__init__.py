@@ -4,22 +4,22 @@
 
 errors.py   the exceptions that end a command with one line and a hint
 units.py    "500M" -> 500000000 tokens, "25%" -> 0.25
-recipe.py   the sections and their checks
+section.py  what all sections share
+evals.py    the section of what is measured
+recipe.py   the other sections and their checks
 reference.py  docs/recipe.md, from the sections
 load.py     YAML and --set overrides to a Recipe; unknown keys name the nearest one
 """
 
 from configs.errors import AlloyError, CheckFailed, UserError
+from configs.evals import DomainTask, Evals, MmluTask
 from configs.load import load_recipe
 from configs.recipe import (
     LR_PHASES,
     Base,
     Budget,
     Data,
-    DomainTask,
-    Evals,
     Mix,
-    MmluTask,
     PhaseMix,
     Recipe,
     Schedule,

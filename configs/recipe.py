@@ -5,17 +5,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     model_validator,
 )
 
-from configs.units import Count, Share
+from configs.evals import Evals
+from configs.section import Fraction, PositiveCount, Section
+from configs.units import Share
 
-Fraction = Annotated[Share, Field(ge=0.0, le=1.0)]
-PositiveCount = Annotated[Count, Field(gt=0)]
 Weights = dict[str, Annotated[float, Field(gt=0)]]
 LR_PHASES = ("warmup", "stable", "anneal")
 """The phases of the learning rate, each of which may carry a mix under its name."""
@@ -41,12 +39,6 @@ def _rate(value: float | str) -> float | str:
 
 def _as_axes(value: Any) -> Any:
     return (value,) if isinstance(value, dict) else value
-
-
-class Section(BaseModel):
-    """Common settings of all sections: frozen, no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Base(Section):
@@ -99,8 +91,22 @@ class Source(Section):
     role: Literal["domain", "general", "retention"]
     """domain: your text; general: text mixed in against forgetting; retention: general text
     that is never trained on, on which forgetting is judged."""
-    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-    """Files, folders or globs of JSONL (.jsonl, .jsonl.zst, .jsonl.gz)."""
+    path: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
+    """Files, folders or globs: rows in .jsonl, .csv, .tsv, .parquet or .arrow files, or one text
+    in each .txt or .md file; all but .parquet and .arrow also as .zst and .gz. Of a folder its
+    text files are read only where it has no others."""
+    hub: str | None = None
+    """Instead of ``path``: a dataset of the Hugging Face hub, streamed, or its local folder."""
+    config: str | None = None
+    """Configuration of the hub's dataset, where it has several."""
+    split: str = "train"
+    """Split of the hub's dataset."""
+    revision: str | None = None
+    """Revision of the hub's dataset; left out: its newest when it is first built, remembered in
+    the store."""
+    take: PositiveCount | None = None
+    """Tokens of this source that are used: documents in a seeded order that goes by their text,
+    until they reach it. Of the hub no more is read than that needs."""
     format: Literal["text", "prompt_response", "messages", "converse"] = "text"
     """text: all of it is trained on. The others are conversations of which only the assistant's
     turns are: two columns, OpenAI's ``messages``, or Bedrock's ``system`` and ``messages``. They
@@ -126,6 +132,17 @@ class Source(Section):
     max_doc_bytes: PositiveCount = 256_000_000
     """Longest document in UTF-8 bytes; longer ones are quarantined."""
 
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if bool(self.path) == (self.hub is not None):
+            raise ValueError(f"source '{self.name}': give exactly one of path and hub")
+        split = None if self.split == "train" else self.split  # a dump of a recipe names it too
+        named = {"config": self.config, "revision": self.revision, "split": split}
+        strangers = [name for name, value in named.items() if value is not None]
+        if self.hub is None and strangers:
+            raise ValueError(f"source '{self.name}': {strangers[0]} goes with hub, not with path")
+        return self
+
 
 class Data(Section):
     """What is tokenized, and how it becomes rows."""
@@ -145,7 +162,7 @@ class Data(Section):
     shard_tokens: PositiveCount = 64_000_000
     """Most tokens in one shard file."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the order of rows."""
+    """Seed of the order of rows, and of what ``take`` takes."""
     decontaminate: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     """Evals whose items are left out of training, passage by passage: ``mmlu`` and names of
     ``evals.domain``."""
@@ -318,60 +335,6 @@ class Train(Section):
     """Raw DeepSpeed keys; the ones that Alloy owns are refused."""
 
 
-class MmluTask(Section):
-    """Multiple choice in MMLU's form."""
-
-    path: str
-    """Folder with test/*_test.csv and dev/*_dev.csv, in either published layout."""
-    shots: Annotated[int, Field(ge=0, le=5)] = 5
-    """Worked examples before each question, from the dev files."""
-    limit_per_subject: PositiveCount | None = None
-    """Questions of each subject; left out: all."""
-    scorer: Literal["native", "lm_eval"] = "native"
-    """native shares what prompts have in common; lm_eval is lm-eval's own Hugging Face backend,
-    the oracle: the same numbers, many times slower."""
-    items: str | None = None
-    """JSONL of {subject, index, replayed}: which items ask for what the general sources hold,
-    so that replayed and never-replayed knowledge are scored apart."""
-
-
-class DomainTask(Section):
-    """A labelled test set of the domain."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-    """Short name, used in every table."""
-    path: str
-    """JSONL with a prompt and the expected label in each row."""
-    prompt_column: str = "prompt"
-    """Key of the text that the model continues."""
-    label_column: str = "label"
-    """Key of the expected answer."""
-    metric: Literal["exact_label", "label_path"] = "exact_label"
-    """label_path scores 'a > b > c' per level and as a whole."""
-    max_new_tokens: PositiveCount = 32
-    """Longest generated answer; generation stops at the first line break."""
-    limit: PositiveCount | None = None
-    """Test rows; left out: all."""
-
-
-class Evals(Section):
-    """What the base and every arm are measured on, all in the same way."""
-
-    mmlu: MmluTask | None = None
-    domain: tuple[DomainTask, ...] = ()
-    batch_tokens: PositiveCount = 8192
-    """Tokens of one forward pass in evaluation."""
-    bpb_tokens: PositiveCount = 200_000
-    """Most tokens of each source for bits-per-byte."""
-    bootstrap: PositiveCount = 2000
-    """Resamples of an interval."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What is measured: ``mmlu`` where it is, and the domain tasks."""
-        return (*(() if self.mmlu is None else ("mmlu",)), *(task.name for task in self.domain))
-
-
 class Budget(Section):
     """The forgetting that is allowed; left out: none is judged."""
 
@@ -379,6 +342,9 @@ class Budget(Section):
     """Largest drop of MMLU accuracy in points (hundredths)."""
     retention_bpb: Annotated[float, Field(gt=0)] | None = None
     """Largest rise of bits-per-byte on retention text."""
+    domain_f1: Annotated[float, Field(gt=0)] | None = None
+    """Largest loss of domain F1 (0 to 1) against the arm of a sweep with the least general text:
+    what mixing may cost. The control and the saturation run are not judged by it."""
 
 
 class Sweep(Section):

@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
+from evals.label_counts import Labels, count_table, weighted_f1
 from evals.stats import Interval, paired_answers
 
+FEWEST_DOCUMENTS = 10
+"""Of fewer no interval of bits per byte is given: resampling so few understates their spread."""
 _CHUNK_DRAWS = 4_000_000  # resampled indices held at once: 32 MB
 
 
@@ -66,53 +68,31 @@ def bootstrap_ratio_difference(
 
 
 def bootstrap_f1(
-    gold: Sequence[str], predicted: Sequence[str], resamples: int, seed: int
+    gold: Sequence[Labels], predicted: Sequence[Labels], resamples: int, seed: int
 ) -> Interval:
     """95% percentile interval of the weighted F1 over resampled rows."""
-    table = _f1_table(gold, predicted)
-    values = _resampled(len(gold), resamples, seed, lambda weights: _weighted_f1(weights @ table))
+    _, table = count_table(gold, predicted)
+    values = _resampled(len(gold), resamples, seed, lambda weights: weighted_f1(weights @ table))
     return Interval(*_percentiles(values, 0.95))
 
 
 def bootstrap_f1_difference(
-    gold: Sequence[str],
-    base: Sequence[str],
-    arm: Sequence[str],
+    gold: Sequence[Labels],
+    base: Sequence[Labels],
+    arm: Sequence[Labels],
     resamples: int,
     seed: int,
     confidence: float = 0.95,
 ) -> Difference:
     """Paired bootstrap of weighted F1(arm) - weighted F1(base): both see the same resamples."""
-    base_table, arm_table = _f1_table(gold, base), _f1_table(gold, arm)
+    (_, base_table), (_, arm_table) = count_table(gold, base), count_table(gold, arm)
 
     def change(weights: np.ndarray) -> np.ndarray:
-        return _weighted_f1(weights @ arm_table) - _weighted_f1(weights @ base_table)
+        return weighted_f1(weights @ arm_table) - weighted_f1(weights @ base_table)
 
     values = _resampled(len(gold), resamples, seed, change)
     whole = float(change(np.ones((1, len(gold))))[0])
     return _difference(whole, values, confidence)
-
-
-def _f1_table(gold: Sequence[str], predicted: Sequence[str]) -> sparse.csr_array:
-    """(rows, 3 x labels): per gold label whether a row is a hit, is gold, is predicted."""
-    labels = {label: code for code, label in enumerate(sorted(set(gold)))}
-    entries = []
-    for row, (truth, guess) in enumerate(zip(gold, predicted, strict=True)):
-        entries.append((row, 3 * labels[truth] + 1))
-        if guess in labels:
-            entries.append((row, 3 * labels[guess] + 2))
-        if guess == truth:
-            entries.append((row, 3 * labels[truth]))
-    rows, columns = np.array(entries).T
-    shape = (len(gold), 3 * len(labels))
-    return sparse.csr_array((np.ones(len(entries)), (rows, columns)), shape=shape)
-
-
-def _weighted_f1(sums: np.ndarray) -> np.ndarray:
-    """(resamples, 3 x labels) sums of hits, gold, predicted to (resamples,) weighted F1."""
-    hits, gold, predicted = sums[:, 0::3], sums[:, 1::3], sums[:, 2::3]
-    f1 = np.divide(2 * hits, gold + predicted, out=np.zeros_like(hits), where=gold > 0)
-    return (f1 * gold).sum(axis=1) / gold.sum(axis=1)
 
 
 def _resampled(

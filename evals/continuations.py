@@ -90,20 +90,20 @@ def score_continuations(
 
 
 def _rows(number: int, question: Question, limit: int) -> list[_Row]:
-    """Options of one token are read off the same position; others get a row each."""
+    """Options that differ in their last token alone are read off the same positions."""
     longest = max(map(len, question.options))
     if longest > limit:
         raise UserError(
             f"an answer of {longest} tokens is longer than the model's context of {limit}",
             "shorten it",
         )
-    single = [(o, ids) for o, ids in enumerate(question.options) if len(ids) == 1]
-    rows = [_Row(number, question.context[-limit:], single)] if single else []
+    alike: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
     for option, ids in enumerate(question.options):
-        if len(ids) > 1:
-            inputs = (question.context + ids[:-1])[-limit:]
-            rows.append(_Row(number, inputs, [(option, ids)]))
-    return rows
+        alike.setdefault(tuple(ids[:-1]), []).append((option, ids))
+    return [
+        _Row(number, [*question.context, *before][-limit:], targets)
+        for before, targets in alike.items()
+    ]
 
 
 Scored = Iterator[tuple[_Row, list[float]]]

@@ -1,143 +1,133 @@
-"""Predictions to in-domain scores: exact labels and label paths ("billing > refund > late").
+"""Records of a domain task to its scores.
 
-The headline is the weighted F1 over whole labels (leaf paths), as Nova Forge reports it. Averages
-are scikit-learn's. Every output that is no known label counts as one and the same wrong class:
-it costs recall to the right label, and never invents a class that would dilute the macro average,
-which is taken over the labels that occur in the test set.
+The headline of labels is the weighted F1 over whole labels (leaf paths; verdict and categories),
+as Nova Forge reports it, and the mean token F1 of free answers. Every single-label output that is
+no known label counts as one and the same wrong class: it costs recall to the right label, and never
+invents a class that would dilute the macro average, which is taken over the labels that occur in
+the test set. Averages of single labels are scikit-learn's; those of sets are ``label_counts``'.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sklearn.metrics import precision_recall_fscore_support
 
+from configs.evals import DomainMetric
 from evals.bootstrap import bootstrap_f1
+from evals.curves import curve, lengths, recall_at_precision, review
+from evals.extractive import summarize_answers
+from evals.label_counts import Labels, set_scores
+from evals.labels import FLAGGED, SEPARATOR, SETS
 
-Metric = Literal["exact_label", "label_path"]
 INVALID = "\x00invalid"  # cannot be a label: labels are stripped text
-_SEPARATOR = " > "
 _UNDEFINED: Any = 0.0  # precision of a label that was never predicted
-_NOT_WORD = re.compile(r"[\W_]+")
-
-
-def domain_records(
-    rows: Sequence[tuple[str, str, str]],
-    metric: Metric,
-    known_labels: Iterable[str] = (),
-) -> list[dict[str, Any]]:
-    """One record a row of (id, gold, prediction).
-
-    ``valid``: the prediction is a label of the test set or of ``known_labels`` (those trained
-    on). ``correct``: it is the right one, after the spaces around it and, for a path, around its
-    separators are dropped. ``correct_format_free``: see ``label_found``. An answer with more
-    after the label, or the label twice, is neither valid nor correct.
-    """
-    valid = {canonical(label, metric) for label in (*(gold for _, gold, _ in rows), *known_labels)}
-    forms = search_forms(valid)
-    records = []
-    for row_id, gold, prediction in rows:
-        truth, guess = canonical(gold, metric), canonical(prediction, metric)
-        records.append(
-            {
-                "id": row_id,
-                "gold": truth,
-                "prediction": prediction,
-                "label": guess if guess in valid else None,
-                "correct": guess == truth,
-                "exact": prediction.strip() == gold.strip(),
-                "correct_format_free": label_found(prediction, truth, forms),
-                "valid": guess in valid,
-            }
-        )
-    return records
-
-
-def canonical(text: str, metric: Metric) -> str:
-    """A label as it is compared: outer spaces dropped, separators of a path evened out."""
-    if metric == "exact_label":
-        return text.strip()
-    return _SEPARATOR.join(part.strip() for part in text.split(">"))
-
-
-def normalized(text: str) -> str:
-    """Words in lower case with single spaces: case, punctuation and spacing do not count."""
-    return " ".join(_NOT_WORD.sub(" ", text.casefold()).split())
-
-
-def search_forms(labels: Iterable[str]) -> list[str]:
-    """What ``label_found`` looks for: the labels' words, the longest label first."""
-    forms = {_spaced(label) for label in labels} - {""}
-    return sorted(forms, key=lambda form: (-len(form), form))
-
-
-def label_found(prediction: str, gold: str, forms: Sequence[str]) -> bool:
-    """Whether the answer names the right label and no other, whatever is written around it.
-
-    ``forms`` are the ``search_forms`` of all labels. Whole words count, the longest label first,
-    so "late refund" is not also "refund". The label named twice, or beside another one, is not
-    an answer.
-    """
-    text, want = _spaced(prediction), _spaced(gold)
-    if not want:  # a label of punctuation alone
-        return prediction.strip() == gold
-    found = []
-    for form in forms:
-        pieces = text.split(form)
-        found += [form] * (len(pieces) - 1)
-        text = "\x00".join(pieces)  # what was matched is not matched again
-    return found == [want]
-
-
-def _spaced(text: str) -> str:
-    """Words with a space on either side of each, so that two that touch are both found."""
-    return "".join(f" {word} " for word in normalized(text).split())
+_AVERAGES = ("weighted", "macro", "micro")
+Record = Mapping[str, Any]
 
 
 def summarize_domain(
-    records: Sequence[Mapping[str, Any]], metric: Metric, resamples: int, seed: int = 0
+    records: Sequence[Record],
+    metric: DomainMetric,
+    resamples: int,
+    seed: int = 0,
+    precision: float = 0.9,
 ) -> dict[str, Any]:
     """All scores of a task from its records.
 
-    ``per_level_f1`` (paths only): weighted F1 of the path's first k parts, over the rows whose
-    right path has k parts. ``interval`` is a 95% bootstrap of the weighted F1 over rows.
+    ``headline`` names the measure that ``domain_f1`` and ``interval`` (95% bootstrap over rows)
+    are of. ``per_level_f1`` (paths only): weighted F1 of the path's first k parts, over the rows
+    whose right path has k parts. ``recall_at_precision`` is at ``precision``.
     """
-    gold = [r["gold"] for r in records]
-    labels = [r["label"] or INVALID for r in records]
     n = len(records)
-    weighted = _averages(gold, labels, "weighted")
+    if metric == "extractive":
+        scores = summarize_answers(records, resamples, seed)
+    else:
+        gold = [_gold(r) for r in records]
+        scores = _label_scores(gold, [_predicted(r) for r in records], metric, resamples, seed)
     return {
         "metric": metric,
         "n": n,
-        "f1_weighted": weighted[2],
-        "f1_macro": _averages(gold, labels, "macro")[2],
-        "f1_micro": _averages(gold, labels, "micro")[2],
-        "precision_weighted": weighted[0],
-        "recall_weighted": weighted[1],
+        **scores,
         "exact_match": sum(r["exact"] for r in records) / n,
         "accuracy_format_free": sum(r["correct_format_free"] for r in records) / n,
         "invalid_rate": sum(not r["valid"] for r in records) / n,
-        "labels": len(set(gold)),
-        "per_level_f1": _per_level(gold, labels) if metric == "label_path" else [],
-        "interval": list(bootstrap_f1(gold, labels, resamples, seed)),
+        "empty_answers": sum(not r["prediction"].strip() for r in records),
         "truncated_prompts": sum(r.get("truncated", False) for r in records),
         "unfinished_answers": sum(not r.get("finished", True) for r in records),
+        **_likelihood(records, metric),
+        **_certainty(records, precision),
     }
 
 
-def _averages(
-    gold: Sequence[str], predicted: Sequence[str], average: str
-) -> tuple[float, float, float]:
-    """(precision, recall, F1). micro counts every output; the others average over gold labels."""
+def _gold(record: Record) -> Labels:
+    return record.get("gold_labels", record["gold"])
+
+
+def _predicted(record: Record) -> Labels:
+    return record["labels"] if "labels" in record else record["label"] or INVALID
+
+
+def _label_scores(
+    gold: Sequence[Labels],
+    predicted: Sequence[Labels],
+    metric: DomainMetric,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    found = set_scores(gold, predicted) if metric in SETS else _single_scores(gold, predicted)
+    scores = {
+        "headline": "f1_weighted",
+        "domain_f1": found["weighted"]["f1"],
+        **{f"f1_{average}": found[average]["f1"] for average in _AVERAGES},
+        "precision_weighted": found["weighted"]["precision"],
+        "recall_weighted": found["weighted"]["recall"],
+        "precision_micro": found["micro"]["precision"],
+        "recall_micro": found["micro"]["recall"],
+        "labels": len(found["per_label"]),
+        "per_label": found["per_label"],
+        "per_level_f1": _per_level(gold, predicted) if metric == "label_path" else [],
+        "interval": list(bootstrap_f1(gold, predicted, resamples, seed)),
+    }
+    if metric in SETS:
+        scores["mean_labels"] = sum(map(len, predicted)) / len(predicted)
+    if metric == "moderation":
+        scores |= _verdicts(gold, predicted)
+        gold, predicted = [_verdict(g) for g in gold], [_verdict(p) for p in predicted]
+    if metric != "multi_label":
+        scores["confusion"] = _confusion(gold, predicted)
+    return scores
+
+
+def _single_scores(gold: Sequence[Any], predicted: Sequence[Any]) -> dict[str, Any]:
+    labels = sorted(set(gold))
+    precision, recall, f1, support = precision_recall_fscore_support(
+        gold, predicted, labels=labels, average=None, zero_division=_UNDEFINED
+    )
+    rows = zip(labels, precision, recall, f1, support, strict=True)  # type: ignore[arg-type]
+    return {
+        **{
+            average: _averages(gold, predicted, average)
+            for average in ("weighted", "macro", "micro")
+        },
+        "per_label": {
+            label: {"precision": float(p), "recall": float(r), "f1": float(f), "n": int(n)}
+            for label, p, r, f, n in rows
+        },
+    }
+
+
+def _averages(gold: Sequence[str], predicted: Sequence[str], average: str) -> dict[str, float]:
+    """micro counts every output; the others average over gold labels."""
     labels = None if average == "micro" else sorted(set(gold))
     precision, recall, f1, _ = precision_recall_fscore_support(
         gold, predicted, labels=labels, average=average, zero_division=_UNDEFINED
     )
-    return float(precision), float(recall), float(f1)
+    return {"precision": float(precision), "recall": float(recall), "f1": float(f1)}
 
 
-def _per_level(gold: Sequence[str], predicted: Sequence[str]) -> list[float]:
-    depth = max(len(label.split(_SEPARATOR)) for label in gold)
+def _per_level(gold: Sequence[Any], predicted: Sequence[Any]) -> list[float]:
+    depth = max(len(label.split(SEPARATOR)) for label in gold)
     scores = []
     for level in range(1, depth + 1):
         pairs = [
@@ -146,11 +136,80 @@ def _per_level(gold: Sequence[str], predicted: Sequence[str]) -> list[float]:
             if _prefix(truth, level) is not None
         ]
         truths, guesses = zip(*pairs, strict=True)
-        scores.append(_averages(truths, guesses, "weighted")[2])
+        scores.append(_averages(truths, guesses, "weighted")["f1"])
     return scores
 
 
 def _prefix(label: str, level: int) -> str | None:
     """The first ``level`` parts of a path; None where it has fewer."""
-    parts = label.split(_SEPARATOR)
-    return _SEPARATOR.join(parts[:level]) if len(parts) >= level else None
+    parts = label.split(SEPARATOR)
+    return SEPARATOR.join(parts[:level]) if len(parts) >= level else None
+
+
+def _verdict(labels: Labels) -> str:
+    return labels[0] if labels else INVALID
+
+
+def _verdicts(gold: Sequence[Labels], predicted: Sequence[Labels]) -> dict[str, Any]:
+    """Flagging as a yes-or-no question, and the categories by themselves (where there are any)."""
+    truths, guesses = [_verdict(g) for g in gold], [_verdict(p) for p in predicted]
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        truths, guesses, labels=[FLAGGED], average="micro", zero_division=_UNDEFINED
+    )
+    found: dict[str, Any] = {
+        "flagged": {"precision": float(precision), "recall": float(recall), "f1": float(f1)},
+        "verdict_accuracy": sum(map(str.__eq__, truths, guesses)) / len(truths),
+    }
+    asked = [i for i, labels in enumerate(gold) if len(labels) > 1]
+    if asked:
+        pairs = [(list(gold[i][1:]), list(predicted[i][1:])) for i in asked]
+        scores = set_scores(*zip(*pairs, strict=True))
+        found["categories"] = {a: scores[a] for a in _AVERAGES}
+    return found
+
+
+def _confusion(gold: Sequence[Any], predicted: Sequence[Any]) -> list[list[Any]]:
+    """[right label, scored label or null, rows], the most frequent first; zeros are left out."""
+    counts = Counter(zip(gold, predicted, strict=True))
+    rows = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [[g, None if p == INVALID else p, count] for (g, p), count in rows]
+
+
+def _likelihood(records: Sequence[Record], metric: DomainMetric) -> dict[str, Any]:
+    """The label that is likeliest, where every label was scored."""
+    if not all("likelihood_label" in r for r in records):
+        return {}
+    gold = [_verdict(_gold(r)) if metric == "moderation" else r["gold"] for r in records]
+    guess = [r["likelihood_label"] for r in records]
+    weighted = _averages(gold, guess, "weighted")
+    scores: dict[str, Any] = {
+        "f1_weighted": weighted["f1"],
+        "f1_macro": _averages(gold, guess, "macro")["f1"],
+        "accuracy": sum(map(str.__eq__, gold, guess)) / len(gold),
+    }
+    if metric == "label_path":
+        scores["per_level_f1"] = _per_level(gold, guess)
+    return {"likelihood": scores}
+
+
+def _certainty(records: Sequence[Record], precision: float) -> dict[str, Any]:
+    """Curves over the probability of the answer, or of the likeliest label where it was scored;
+    of a verdict, over the probability of flagging where that was scored."""
+    if not all("certainty" in r for r in records):
+        return {}
+    positives = len(records)
+    if all("flag_probability" in r for r in records):
+        hits = [_verdict(_gold(r)) == FLAGGED for r in records]
+        scores, positives = [r["flag_probability"] for r in records], sum(hits)
+    elif all("likelihood_label" in r for r in records):
+        hits = [r["likelihood_label"] == r["gold"] for r in records]
+        scores = [r["likelihood_certainty"] for r in records]
+    else:
+        hits, scores = [bool(r["correct"]) for r in records], [r["certainty"] for r in records]
+    certainty = "likelihood_certainty" if "likelihood_certainty" in records[0] else "certainty"
+    return {
+        "precision_recall": curve(hits, scores, positives),
+        "recall_at_precision": recall_at_precision(hits, scores, positives, precision),
+        "review": review(records, certainty),
+        "answer_tokens": lengths([r["answer_tokens"] for r in records]),
+    }

@@ -3,25 +3,25 @@
 import hashlib
 import importlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from configs.errors import CheckFailed, UserError
-from configs.recipe import DomainTask, Evals
+from configs.errors import UserError
+from configs.evals import DomainTask, Evals, LmEvalTask
 from evals.bpb import EvalDocument, score_documents
-from evals.domain_f1 import domain_records
-from evals.domain_items import DomainRow, load_rows
-from evals.exam_records import SubjectScorer, item_records, score_exam
-from evals.generate import answer_all
+from evals.domain_items import DomainRow, load_labels, load_rows
+from evals.domain_run import run_domain
+from evals.exam_run import run_exam
 from evals.mmlu_items import Exam, load_exam
 from evals.mmlu_prompts import CLOZE_TEMPLATE, LETTER_TEMPLATE
-from evals.mmlu_scorer import native_scorer
-from evals.model_state import compute_dtype, load_folder
+from evals.model_state import compute_dtype, load_folder, require_finite
+from evals.parts import Parts
 from evals.records import (
     BPB,
     EXAM,
@@ -29,6 +29,8 @@ from evals.records import (
     cached,
     discard,
     domain_file,
+    file_hash,
+    lm_eval_file,
     read_summary,
     task_hash,
     weights_hash,
@@ -38,6 +40,7 @@ from evals.records import (
 from evals.summarize import score_tables
 
 Progress = Callable[[str], None]
+Tree = dict[str, Any]
 _SEED = 0
 
 
@@ -52,106 +55,122 @@ def evaluate_model(
     seq_len: int | None = None,
     start_id: int | None = None,
     trust_remote_code: bool = False,
+    decontaminated: Mapping[str, Mapping[str, Any] | None] | None = None,
+    caveats: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score the Hugging Face folder and write records and summary.json under ``out``.
 
     A finished evaluation of the same weights, items and scorer in ``out`` is returned as it is,
-    under the name asked. ``seq_len`` and ``start_id`` are those of ``bpb.score_documents``. The
-    model is loaded once: fp32 on the CPU, bf16 on a GPU. Raises UserError for input that cannot
-    be scored, before the model is loaded.
+    under the name asked; one that was interrupted goes on after its last finished subject or
+    task. ``seq_len`` and ``start_id`` are those of ``bpb.score_documents``. ``decontaminated``
+    has, for each eval that was kept out of the training corpus, the record of it; it and
+    ``caveats`` go into the summary. The model is loaded once: fp32 on the CPU, bf16 on a GPU.
+    Raises UserError for input that cannot be scored, before the model is loaded.
     """
-    exam = None if evals.mmlu is None else load_exam(evals.mmlu)
-    domain = [(task, load_rows(task)) for task in evals.domain]
-    _require_names([task.name for task, _ in domain])
-    held_out = list(documents)
-    _require_bytes(held_out)
-    settings = _settings(exam, evals, seq_len, start_id)
-    key = EvalKey(weights_hash(model_folder), _task_hash(exam, domain, held_out, settings))
+    asked = _asked(evals, documents)
+    settings = _settings(asked.exam, evals, seq_len, start_id)
+    key = EvalKey(weights_hash(model_folder), _task_hash(asked, evals, settings))
+    measured = (*evals.names, *(task.name for task in evals.lm_eval))
+    clean = {task: (decontaminated or {}).get(task) for task in measured}
+    context = {"decontaminated": clean, "caveats": [*caveats, *_unclean(clean)]}
     known = cached(out, key)
     if known is not None:
         progress(f"{name}: already evaluated")
-        return known | {"name": name, "model": str(model_folder)}
+        if known != known | context:
+            write_summary(out, known | context, known["files"])
+        return known | context | {"name": name, "model": str(model_folder)}
     discard(out)
+    parts, seconds = Parts(out, key), dict[str, float]()
     model, tokenizer = load_folder(model_folder, trust_remote_code)
-    seconds: dict[str, float] = {}
-    records: dict[str, Any] = {"exam": None, "domain": {}, "bpb": []}
-    if exam is not None:
-        with _timed(seconds, "exam"):
-            records["exam"] = _exam(_scorer(model, tokenizer, evals), exam, progress)
-    for task, rows in domain:
-        with _timed(seconds, f"domain_{task.name}"):
-            records["domain"][task.name] = _domain(model, tokenizer, task, rows, evals, progress)
-    with _timed(seconds, "bpb"):
-        records["bpb"] = score_documents(
-            model, held_out, evals.batch_tokens, progress, seq_len, start_id
-        )
-    _require_finite(records, model_folder)
-    return _write(out, key, name, model_folder, settings, records, seconds)
+    records = _measure(model, tokenizer, evals, asked, settings, parts, seconds, progress)
+    summary = {"name": name, "model": str(model_folder)} | context | asdict(key)
+    summary |= {"dtype": settings["dtype"], "settings": settings}
+    summary |= score_tables(records, settings)
+    summary |= {"seconds": seconds, "parts_reused": parts.reused}
+    _write(out, summary, records)
+    parts.remove()
+    return read_summary(out)
 
 
-def _scorer(model: Any, tokenizer: Any, evals: Evals) -> SubjectScorer:
-    if evals.mmlu is not None and evals.mmlu.scorer == "lm_eval":
-        # lm-eval and datasets are loaded only for who asks for them.
-        oracle = importlib.import_module("evals.lm_eval_tasks")
-        return oracle.lm_eval_scorer(model, tokenizer, evals.batch_tokens)
-    return native_scorer(model, tokenizer, evals.batch_tokens)
+@dataclass(frozen=True)
+class _Asked:
+    """Everything that is asked of a model."""
+
+    exam: Exam | None
+    domain: list[tuple[DomainTask, list[DomainRow]]]
+    documents: list[EvalDocument]
 
 
-def _exam(scorer: SubjectScorer, exam: Exam, progress: Progress) -> list[dict[str, Any]]:
-    letters = score_exam(scorer, exam, "letter", progress)
-    clozes = score_exam(scorer, exam, "cloze", progress)
-    return item_records(exam, letters, clozes)
+def _asked(evals: Evals, documents: Iterable[EvalDocument]) -> _Asked:
+    exam = None if evals.mmlu is None else load_exam(evals.mmlu)
+    asked = _Asked(exam, [(task, load_rows(task)) for task in evals.domain], list(documents))
+    _require_names([task.name for task in evals.domain], "domain")
+    _require_names([task.name for task in evals.lm_eval], "lm-eval")
+    _require_bytes(asked.documents)
+    return asked
 
 
-def _domain(
+def _measure(
     model: Any,
     tokenizer: Any,
-    task: DomainTask,
-    rows: Sequence[DomainRow],
     evals: Evals,
+    asked: _Asked,
+    settings: Tree,
+    parts: Parts,
+    seconds: dict[str, float],
     progress: Progress,
-) -> list[dict[str, Any]]:
-    def told(message: str) -> None:
-        progress(f"{task.name}, {message}")
-
-    prompts = [row.prompt for row in rows]
-    answers = answer_all(model, tokenizer, prompts, task.max_new_tokens, evals.batch_tokens, told)
-    triples = [(row.id, row.label, a.text) for row, a in zip(rows, answers, strict=True)]
-    records = domain_records(triples, task.metric)
-    for record, row, answer in zip(records, rows, answers, strict=True):
-        record["prompt_hash"] = hashlib.sha256(row.prompt.encode()).hexdigest()[:16]
-        record["truncated"] = answer.truncated
-        record["finished"] = answer.finished
+) -> Tree:
+    """The records of all parts; ``seconds`` receives how long each took."""
+    batch_tokens = evals.batch_tokens
+    records: Tree = {"exam": None, "domain": {}, "lm_eval": {}, "bpb": []}
+    if asked.exam is not None and evals.mmlu is not None:
+        with _timed(seconds, "exam"):
+            records["exam"] = run_exam(
+                model, tokenizer, asked.exam, evals.mmlu, batch_tokens, parts, progress
+            )
+    for task, rows in asked.domain:
+        run = partial(run_domain, model, tokenizer, task, rows, batch_tokens, progress)
+        with _timed(seconds, f"domain_{task.name}"):
+            records["domain"][task.name] = parts.of(f"domain-{task.name}", run)
+    for task in evals.lm_eval:
+        # lm-eval and datasets are loaded only for who asks for them.
+        oracle = importlib.import_module("evals.lm_eval_tasks")
+        run = partial(oracle.run_task, model, tokenizer, task, batch_tokens)
+        with _timed(seconds, f"lm_eval_{task.name}"):
+            records["lm_eval"][task.name] = parts.of(f"lm-eval-{task.name}", run)
+        progress(f"lm-eval: {task.name}")
+    with _timed(seconds, "bpb"):
+        records["bpb"] = score_documents(
+            model,
+            asked.documents,
+            batch_tokens,
+            progress,
+            settings["seq_len"],
+            settings["start_id"],
+        )
+    require_finite(row["bits"] for row in records["bpb"])
     return records
 
 
-def _write(
-    out: Path,
-    key: EvalKey,
-    name: str,
-    model_folder: Path,
-    settings: dict[str, Any],
-    records: dict[str, Any],
-    seconds: dict[str, float],
-) -> dict[str, Any]:
+def _unclean(decontaminated: Mapping[str, Any]) -> list[str]:
+    """What may have been seen in training, for all that is known."""
+    return [
+        f"{task}: no record that its items were kept out of the training text"
+        for task, record in decontaminated.items()
+        if record is None
+    ]
+
+
+def _write(out: Path, summary: Tree, records: Tree) -> None:
     """Records first, the summary last: before it is there, there is no evaluation."""
     files = {BPB: records["bpb"]}
     files |= {domain_file(task): rows for task, rows in records["domain"].items()}
+    files |= {lm_eval_file(task): rows for task, rows in records["lm_eval"].items()}
     if records["exam"] is not None:
         files[EXAM] = records["exam"]
     for file, rows in files.items():
         write_records(out / file, rows)
-    summary = {
-        "name": name,
-        "model": str(model_folder),
-        **asdict(key),
-        "dtype": settings["dtype"],
-        "settings": settings,
-        **score_tables(records, settings),
-        "seconds": seconds,
-    }
     write_summary(out, summary, files)
-    return read_summary(out)
 
 
 def _settings(
@@ -161,8 +180,15 @@ def _settings(
     return {
         "shots": None if exam is None else exam.shots,
         "scorer": None if evals.mmlu is None else evals.mmlu.scorer,
+        "generative": evals.mmlu is not None and evals.mmlu.generative,
         "metrics": {task.name: task.metric for task in evals.domain},
         "max_new_tokens": {task.name: task.max_new_tokens for task in evals.domain},
+        "stops": {task.name: task.stop for task in evals.domain},
+        "likelihood": {task.name: task.likelihood for task in evals.domain},
+        "fixed_precision": {task.name: task.fixed_precision for task in evals.domain},
+        "lm_eval": {
+            task.name: task.model_dump(include={"shots", "limit"}) for task in evals.lm_eval
+        },
         "seq_len": seq_len,
         "start_id": start_id,
         "dtype": str(compute_dtype()).removeprefix("torch."),
@@ -171,56 +197,45 @@ def _settings(
     }
 
 
-def _task_hash(
-    exam: Exam | None,
-    domain: Sequence[tuple[DomainTask, Sequence[DomainRow]]],
-    documents: Sequence[EvalDocument],
-    settings: dict[str, Any],
-) -> str:
-    subjects = [] if exam is None else [asdict(subject) for subject in exam.subjects]
-    replayed = [] if exam is None else sorted((exam.replayed or {}).items())
+def _task_hash(asked: _Asked, evals: Evals, settings: Tree) -> str:
+    exam, domain = asked.exam, asked.domain
     return task_hash(
         {
             "settings": settings,
             "templates": [LETTER_TEMPLATE, CLOZE_TEMPLATE],
-            "subjects": subjects,
-            "replayed": replayed,
+            "subjects": [] if exam is None else [asdict(subject) for subject in exam.subjects],
+            "replayed": [] if exam is None else sorted((exam.replayed or {}).items()),
             "domain": {task.name: [asdict(row) for row in rows] for task, rows in domain},
+            "lm_eval": [_rows_hash(task) for task in evals.lm_eval],
+            "labels": {task.name: load_labels(task, rows) for task, rows in domain},
             "documents": [
                 [d.source, d.role, d.split, d.id, d.text_bytes, _ids_hash(d.token_ids)]
-                for d in documents
+                for d in asked.documents
             ],
         }
     )
+
+
+def _rows_hash(task: LmEvalTask) -> list[str | None]:
+    """Contents of a task's own files, not their paths; rows of the hub are not hashed."""
+    paths = (task.path, task.fewshot_path)
+    return [None if path is None else file_hash(Path(path)) for path in paths]
 
 
 def _ids_hash(token_ids: np.ndarray) -> str:
     return hashlib.sha256(np.asarray(token_ids, dtype="<i8").tobytes()).hexdigest()
 
 
-def _require_names(names: Sequence[str]) -> None:
+def _require_names(names: Sequence[str], kind: str) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise UserError(f"two domain tasks are called '{twice[0]}'", "rename one")
+        raise UserError(f"two {kind} tasks are called '{twice[0]}'", "rename or remove one")
 
 
 def _require_bytes(documents: Sequence[EvalDocument]) -> None:
     for source in sorted({document.source for document in documents}):
         if not sum(d.text_bytes for d in documents if d.source == source):
             raise UserError(f"{source}: no held-out text", "raise data.sources[].heldout")
-
-
-def _require_finite(records: dict[str, Any], model_folder: Path) -> None:
-    """A model that gives NaN has no score: argmax over NaN would make one up."""
-    exam = records["exam"] or []
-    values = [value for r in exam for value in (*r["logprobs"], *r["cloze_logprobs"])]
-    values += [r["bits"] for r in records["bpb"]]
-    bad = int((~np.isfinite(values)).sum()) if values else 0
-    if bad:
-        raise CheckFailed(
-            f"{model_folder}: {bad} of {len(values)} log-probabilities are not finite",
-            "the weights hold NaN or infinity; evaluate an earlier checkpoint",
-        )
 
 
 @contextmanager

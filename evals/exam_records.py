@@ -8,9 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from evals.mmlu_items import Exam, MmluSubject
-from evals.stats import chance_band, wilson
+from evals.stats import chance_band, paired_drop, wilson
 
 Record = Mapping[str, Any]
+_COLLAPSE_GAP = 0.05
+NEAR_TIE = {"float32": 1e-4, "bfloat16": 0.05}
+"""Nats between two log-probabilities that the order of additions may turn round."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,13 @@ def item_records(
     return records
 
 
-def summarize_exam(records: Sequence[Record], shots: int) -> dict[str, Any]:
+def summarize_exam(records: Sequence[Record], shots: int, dtype: str = "float32") -> dict[str, Any]:
     """The exam's numbers, all from its records. Accuracies are micro averages over questions.
 
     ``gold_bpb`` is total bits over total bytes of the right choices. ``at_chance`` is true when
     the accuracy is not above the chance band, nor above what always giving the commonest right
-    letter would score (answers are not balanced: 26.9% of MMLU's are D).
+    letter would score (answers are not balanced: 26.9% of MMLU's are D). ``near_ties`` are
+    questions whose two likeliest letters are closer than another batch could move them.
     """
     n = len(records)
     accuracy = _accuracy(records, "correct")
@@ -109,18 +113,53 @@ def summarize_exam(records: Sequence[Record], shots: int) -> dict[str, Any]:
         "n_unreplayed": len(unreplayed),
         "cloze_accuracy": _accuracy(records, "cloze_correct"),
         "cloze_accuracy_norm": _accuracy(records, "cloze_correct_norm"),
+        "cloze_at_chance": bool(sum(r["cloze_correct_norm"] for r in records) <= band[1] * n),
         "gold_bpb": sum(r["gold_bits"] for r in records) / sum(r["gold_bytes"] for r in records),
         "shots": shots,
         "at_chance": bool(accuracy is not None and accuracy <= max(band[1], constant)),
         "chance_band": list(band),
         "constant_accuracy": constant,
         "choice_shares": [float(count / n) for count in choices],
+        "near_ties": sum(_gap(r["logprobs"]) < NEAR_TIE[dtype] for r in records),
+        "near_tie_band": NEAR_TIE[dtype],
         "interval": list(wilson(sum(r["correct"] for r in records), n)),
+        **_generative(records),
         "truncated_prompts": sum(r["truncated"] for r in records),
         "truncated_cloze_prompts": sum(r["cloze_truncated"] for r in records),
         "by_category": _grouped(records, lambda r: r["category"]),
         "by_subject": _grouped(records, lambda r: r["subject"]),
     }
+
+
+def _generative(records: Sequence[Record]) -> dict[str, Any]:
+    """What the model writes by itself, against what it finds likeliest. All null where it was
+    not asked to write.
+
+    ``generative_gap`` is the letter accuracy minus that of the written answers, paired, with
+    one-sided 95% bounds. ``format_collapse``: its lower bound is over 5 points, so the model knows
+    more than it says in the asked form.
+    """
+    keys = ("accuracy", "invalid_rate", "gap")
+    if not all("generated_correct" in r for r in records):
+        empty = dict.fromkeys(f"generative_{key}" for key in keys)
+        return {**empty, "format_collapse": None}
+    n = len(records)
+    found = paired_drop(
+        np.array([r["correct"] for r in records]),
+        np.array([r["generated_correct"] for r in records]),
+        [r["subject"] for r in records],
+    )
+    return {
+        "generative_accuracy": _accuracy(records, "generated_correct"),
+        "generative_invalid_rate": sum(r["generated_choice"] is None for r in records) / n,
+        "generative_gap": {"gap": found.drop, "lower": found.lower, "upper": found.upper},
+        "format_collapse": found.lower > _COLLAPSE_GAP,
+    }
+
+
+def _gap(logprobs: Sequence[float]) -> float:
+    best, second = sorted(logprobs, reverse=True)[:2]
+    return best - second
 
 
 def _accuracy(records: Sequence[Record], key: str) -> float | None:

@@ -1,10 +1,11 @@
 """Greedy answers in batches: left padding with its own positions and mask, a KV cache, and a stop
-at the first line break."""
+at the first line break or the end of the text."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -14,14 +15,42 @@ from evals.model_state import context_tokens, require_end_of_text, undisturbed
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model wrote after a prompt, up to the first line break or the end of the text.
+    """What a model wrote after a prompt, up to the stop.
 
-    ``truncated``: the prompt lost its start. ``finished``: it stopped by itself.
+    ``truncated``: the prompt lost its start. ``finished``: it stopped by itself. ``probability``
+    is that of all its ``tokens``, the stopping one included.
     """
 
     text: str
     truncated: bool
     finished: bool
+    probability: float
+    tokens: int
+
+
+@dataclass
+class _Writing:
+    """One answer while it is written."""
+
+    ids: list[int]
+    text: str = ""
+    done: bool = False
+    logprob: float = 0.0
+    tokens: int = 0
+
+    def add(self, tokenizer: Any, token: int, logprob: float, end: int, stop_at_line: bool) -> None:
+        if self.done:
+            return
+        self.logprob += logprob
+        self.tokens += 1
+        if token == end:
+            self.done = True
+            return
+        self.ids.append(token)
+        # A line break may be inside a token, and a character may take several tokens.
+        self.text = tokenizer.decode(self.ids)
+        if stop_at_line and "\n" in self.text:
+            self.text, self.done = self.text.partition("\n")[0], True
 
 
 def answer_all(
@@ -31,9 +60,10 @@ def answer_all(
     max_new_tokens: int,
     batch_tokens: int,
     progress: Callable[[str], None],
+    stop: Literal["line", "end"] = "line",
 ) -> list[Answer]:
     """Greedy answers in the order of the prompts. The same on every run; batches do not matter
-    beyond floating-point noise.
+    beyond floating-point noise. ``stop``: at the first line break, or at the end of the text only.
 
     ``batch_tokens`` bounds rows x (prompt + answer) of one batch. A prompt longer than the
     context less the answer keeps its end. Raises UserError where the answer alone fills the
@@ -56,9 +86,11 @@ def answer_all(
         while order:
             longest = min(len(encoded[order[0]]), room) + max_new_tokens
             batch, order = _split(order, max(1, batch_tokens // longest))
-            texts = _generate(model, tokenizer, [encoded[r][-room:] for r in batch], max_new_tokens)
-            for row, (text, finished) in zip(batch, texts, strict=True):
-                answers[row] = Answer(text, len(encoded[row]) > room, finished)
+            ids = [encoded[row][-room:] for row in batch]
+            written = _generate(model, tokenizer, ids, max_new_tokens, stop == "line")
+            for row, one in zip(batch, written, strict=True):
+                cut, probability = len(encoded[row]) > room, math.exp(one.logprob)
+                answers[row] = Answer(one.text, cut, one.done, probability, one.tokens)
             progress(f"answers: {len(answers)} of {len(prompts)}")
     return [answers[row] for row in range(len(prompts))]
 
@@ -68,14 +100,17 @@ def _split(rows: list[int], size: int) -> tuple[list[int], list[int]]:
 
 
 def _generate(
-    model: Any, tokenizer: Any, prompts: Sequence[list[int]], max_new_tokens: int
-) -> list[tuple[str, bool]]:
-    """(text, finished) of each prompt in one batch; rows that are done are computed but ignored."""
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    max_new_tokens: int,
+    stop_at_line: bool,
+) -> list[_Writing]:
+    """The answers to one batch; rows that are done are computed but ignored."""
     end = require_end_of_text(tokenizer, "generation")
     ids, mask = _left_padded(prompts, end, model.device)
     accepted = inspect.signature(model.forward).parameters
-    texts, done = [""] * len(prompts), [False] * len(prompts)
-    written: list[list[int]] = [[] for _ in prompts]
+    written = [_Writing([]) for _ in prompts]
     cache = None
     for _ in range(max_new_tokens):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
@@ -88,25 +123,14 @@ def _generate(
             **{name: value for name, value in options.items() if name in accepted},
         )
         cache = output.past_key_values
-        chosen = output.logits[:, -1].argmax(-1)  # (rows,)
-        for row, token in enumerate(chosen.tolist()):
-            if not done[row]:
-                texts[row], done[row] = _extended(tokenizer, written[row], token, end)
-        if all(done):
+        logprobs, chosen = output.logits[:, -1].float().log_softmax(-1).max(-1)  # (rows,)
+        for one, token, logprob in zip(written, chosen.tolist(), logprobs.tolist(), strict=True):
+            one.add(tokenizer, token, logprob, end, stop_at_line)
+        if all(one.done for one in written):
             break
         ids = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], dim=1)
-    return list(zip(texts, done, strict=True))
-
-
-def _extended(tokenizer: Any, written: list[int], token: int, end: int) -> tuple[str, bool]:
-    """The text with one more token, cut at a line break, and whether it is finished."""
-    if token == end:
-        return tokenizer.decode(written), True
-    written.append(token)
-    # A line break may be inside a token, and a character may take several tokens.
-    text, line_break, _ = tokenizer.decode(written).partition("\n")
-    return text, bool(line_break)
+    return written
 
 
 def _left_padded(

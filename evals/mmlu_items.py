@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.recipe import MmluTask
+from configs.evals import MmluTask
 from evals.subjects import MMLU_CATEGORIES
 
 LETTERS = "ABCD"

@@ -1,7 +1,7 @@
 """What every scorer needs of a live model: its state untouched, and the length of its context."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from configs.errors import UserError
+from configs.errors import CheckFailed, UserError
 
 
 @contextmanager
@@ -49,6 +49,17 @@ def forward_tokens(model: Any, batch_tokens: int) -> int:
     at 2,048), and logits of 8,192 positions over 100,000 words take 3 GB.
     """
     return min(batch_tokens, 1024) if model.device.type == "cpu" else batch_tokens
+
+
+def require_finite(values: Iterable[float]) -> None:
+    """A model that gives NaN has no score: argmax over NaN would make one up."""
+    found = list(values)
+    bad = int((~np.isfinite(found)).sum()) if found else 0
+    if bad:
+        raise CheckFailed(
+            f"{bad} of {len(found)} log-probabilities of the model are not finite",
+            "the weights hold NaN or infinity; evaluate an earlier checkpoint",
+        )
 
 
 def compute_dtype() -> torch.dtype:

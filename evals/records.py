@@ -14,7 +14,7 @@ from typing import Any
 
 from configs.errors import UserError
 
-SCORER_VERSION = 1
+SCORER_VERSION = 2
 """Raised whenever the same model on the same items may get another number."""
 SUMMARY = "summary.json"
 EXAM = "exam.jsonl"
@@ -45,6 +45,11 @@ def domain_file(task: str) -> str:
     return f"domain_{task}.jsonl"
 
 
+def lm_eval_file(task: str) -> str:
+    """Name of the record file of a task of lm-eval."""
+    return f"lm_eval_{task}.jsonl"
+
+
 def weights_hash(folder: Path) -> str:
     """sha256 over the weights, the config and the tokenizer of a Hugging Face folder.
 
@@ -57,7 +62,7 @@ def weights_hash(folder: Path) -> str:
     files = [*weights, *(folder / name for name in _CONFIG_FILES if (folder / name).exists())]
     total = hashlib.sha256()
     for path in files:
-        total.update(f"{path.name} {_file_hash(path)}\n".encode())
+        total.update(f"{path.name} {file_hash(path)}\n".encode())
     return total.hexdigest()
 
 
@@ -79,7 +84,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def write_summary(out: Path, summary: Mapping[str, Any], record_files: Iterable[str]) -> None:
     """The last file of an evaluation: its numbers, and the hashes of its record files."""
-    files = {name: _file_hash(out / name) for name in sorted(record_files)}
+    files = {name: file_hash(out / name) for name in sorted(record_files)}
     text = json.dumps({**summary, "files": files}, indent=1, allow_nan=False)
     _write_atomically(out / SUMMARY, text + "\n")
 
@@ -101,7 +106,7 @@ def cached(out: Path, key: EvalKey) -> dict[str, Any] | None:
     if any(summary.get(name) != value for name, value in asdict(key).items()):
         return None
     for name, digest in summary["files"].items():
-        if not (out / name).exists() or _file_hash(out / name) != digest:
+        if not (out / name).exists() or file_hash(out / name) != digest:
             return None
     return summary
 
@@ -111,9 +116,13 @@ def discard(out: Path) -> None:
     (out / SUMMARY).unlink(missing_ok=True)
 
 
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def file_hash(path: Path) -> str:
+    """sha256 of a file. Raises UserError where there is none."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file", "correct the path") from None
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from evals.bootstrap import bootstrap_ratio
+from evals.bootstrap import FEWEST_DOCUMENTS, bootstrap_ratio
 from evals.domain_f1 import summarize_domain
 from evals.exam_records import summarize_exam
-from evals.records import BPB, EXAM, domain_file, read_records, read_summary
+from evals.records import BPB, EXAM, domain_file, lm_eval_file, read_records, read_summary
 
 
 def recompute_summary(out: Path) -> dict[str, Any]:
@@ -24,10 +24,11 @@ def recompute_summary(out: Path) -> dict[str, Any]:
 
 
 def read_all(out: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The records of an evaluation: exam (or None), domain by task, bpb."""
+    """The records of an evaluation: exam (or None), domain and lm_eval by task, bpb."""
     return {
         "exam": None if settings["shots"] is None else read_records(out / EXAM),
         "domain": {task: read_records(out / domain_file(task)) for task in settings["metrics"]},
+        "lm_eval": {task: read_records(out / lm_eval_file(task)) for task in settings["lm_eval"]},
         "bpb": read_records(out / BPB),
     }
 
@@ -37,13 +38,26 @@ def score_tables(records: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
     resamples, seed = settings["bootstrap"], settings["seed"]
     exam = records["exam"]
     return {
-        "exam": None if exam is None else summarize_exam(exam, settings["shots"]),
+        "exam": None
+        if exam is None
+        else summarize_exam(exam, settings["shots"], settings["dtype"]),
         "domain": {
-            task: summarize_domain(rows, settings["metrics"][task], resamples, seed)
+            task: summarize_domain(
+                rows, settings["metrics"][task], resamples, seed, settings["fixed_precision"][task]
+            )
             for task, rows in records["domain"].items()
         },
+        "lm_eval": {task: summarize_task(rows) for task, rows in records["lm_eval"].items()},
         "bpb": summarize_bpb(records["bpb"], resamples, seed),
     }
+
+
+def summarize_task(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What lm-eval made of its rows (the last record), and how many prompts it cut."""
+    rows = records[:-1]
+    items = {(row["task"], row["id"]) for row in rows}
+    cut = {(row["task"], row["id"]) for row in rows if row["truncated"]}
+    return {"n": len(items), "results": records[-1]["results"], "truncated_prompts": len(cut)}
 
 
 def summarize_bpb(
@@ -51,7 +65,7 @@ def summarize_bpb(
 ) -> dict[str, dict[str, Any]]:
     """Total bits over total bytes of each source, with a 95% bootstrap over its documents.
 
-    The interval is null with fewer than two documents: one says nothing about the next.
+    The interval is null with fewer than FEWEST_DOCUMENTS documents.
     """
     sources: dict[str, list[Mapping[str, Any]]] = {}
     for record in records:
@@ -62,7 +76,7 @@ def summarize_bpb(
 def _source(rows: Sequence[Mapping[str, Any]], resamples: int, seed: int) -> dict[str, Any]:
     bits = np.array([row["bits"] for row in rows])
     sizes = np.array([row["bytes"] for row in rows])
-    many = len(rows) > 1
+    many = len(rows) >= FEWEST_DOCUMENTS
     return {
         "role": rows[0]["role"],
         "split": rows[0]["split"],

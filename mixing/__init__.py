@@ -1,12 +1,17 @@
 """From raw files to a blended corpus with a receipt.
 
-    files ─▶ documents: lines ─▶ encode: ids ─▶ shards + manifest ─▶ store: SourceReader
-    lines ─▶ schemas: messages ─▶ chat_template: parts ─▶ conversations: ids + masks
-    SourceReader ─▶ exclude: Spans ─▶ pack: rows of a source ─▶ plan + order: position ─▶ row
+    files ─▶ readers: blocks ─▶ documents: rows ─▶ encode: ids ─▶ shards + manifest ─▶ store
+    rows ─▶ schemas: messages ─▶ chat_template: parts ─▶ conversations: ids + masks
+    store: SourceReader ─▶ exclude: Spans ─▶ pack: rows of a source ─▶ plan + order: position ─▶ row
     plan + shards ─▶ rows: arrays for the model      plan + shards ─▶ receipt: asked, realised
 
 inputs.py          which files a source is made of, and the hashes of their bytes
-documents.py       files to blocks of lines, lines to texts; what is bad says why
+hub_files.py       which files a dataset of the hub is made of, and the hub's hashes of them
+blocks.py          bytes of a file, packed or not, to blocks of whole lines
+tables.py          Parquet and Arrow files to blocks of rows
+csv_rows.py        CSV and TSV files to blocks of rows
+readers.py         any file to blocks, held against its hash
+documents.py       blocks of rows to documents; what is bad says why
 schemas.py         columns of a row to a conversation: prompt and response, messages, converse
 chat_template.py   a conversation to text by the tokenizer's template, and its supervised parts
 conversations.py   rendered parts to ids with a mask that is exact to the token

@@ -17,8 +17,9 @@ from mixing.documents import RowOptions
 from mixing.encode import Workers
 from mixing.erase import finish_source
 from mixing.erasures import load_erasures
+from mixing.hub_files import hub_files, is_local, local_files, remembered_files
 from mixing.ingest import Tally, TokenEnds, ingest, sample_texts
-from mixing.inputs import FoundFiles, InputFile, find_files, fingerprint
+from mixing.inputs import FoundFiles, InputFile, fingerprint
 from mixing.ledger import Ledger
 from mixing.publish import building, publish
 from mixing.shards import FORMAT_VERSION, NO_ID_HASH, QUARANTINE, ShardWriter, write_manifest
@@ -60,6 +61,8 @@ class _Job:
     found: FoundFiles
     files: tuple[InputFile, ...]
     key: str
+    read_tokens: int | None
+    """No more is read of a hub source once as many tokens are written; None: all of it is."""
 
     @property
     def store(self) -> Path:
@@ -100,6 +103,8 @@ def find_source(source: Source, data: Data, tokenizer: TokenizerFile) -> str | N
     same still has the content that was hashed, and that shards of the right size are intact.
     Raises UserError where the store's copy is damaged.
     """
+    if not is_local(source) and remembered_files(source, Path(data.store)) is None:
+        return None
     job = _job(source, data, tokenizer, lambda _: None)
     if not (job.store / job.key).exists():
         return None
@@ -108,11 +113,16 @@ def find_source(source: Source, data: Data, tokenizer: TokenizerFile) -> str | N
 
 
 def _job(source: Source, data: Data, tokenizer: TokenizerFile, progress: Progress) -> _Job:
-    found = find_files(source)
-    files = fingerprint(found.paths, Path(data.store), progress)
+    found, read_tokens = FoundFiles((), 0, 0), None
+    if is_local(source):
+        found = local_files(source)
+        files = fingerprint(found.paths, Path(data.store), progress)
+    else:
+        files = hub_files(source, Path(data.store), progress)
+        read_tokens = source.take
     rows = RowOptions.of(source)
-    key = source_key(files, tokenizer, rows, data.append_eos, data.shard_tokens)
-    return _Job(source, data, tokenizer, found, files, key)
+    key = source_key(files, tokenizer, rows, data.append_eos, data.shard_tokens, read_tokens)
+    return _Job(source, data, tokenizer, found, files, key, read_tokens)
 
 
 def _build(
@@ -170,7 +180,18 @@ def _write_source(job: _Job, folder: Path, pool: Workers, progress: Progress) ->
     writer = _writer(job, folder)
     try:
         erasures = load_erasures(job.store)
-        tally = ingest(name, job.files, rows, library, job.ends, pool, writer, erasures, progress)
+        tally = ingest(
+            name,
+            job.files,
+            rows,
+            library,
+            job.ends,
+            pool,
+            writer,
+            erasures,
+            progress,
+            job.read_tokens,
+        )
         files = writer.finish()
     except BaseException:
         writer.abandon()

@@ -79,7 +79,7 @@ def open_corpus(
     """
     sources = {s.name: s for s in data.sources}
     readers = {name: open_source(Path(data.store), keys[name], name) for name in sources}
-    found = exclusions(list(readers.values()), list(sources.values()))
+    found = exclusions(list(readers.values()), list(sources.values()), data.seed)
     reasons = dict(zip(sources, found, strict=True))
     packed: dict[str, PackedRows] = {}
     removed: list[Removed] = []

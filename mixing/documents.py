@@ -1,26 +1,25 @@
-"""Files to blocks of whole lines, lines to texts; what is bad says why and stops nothing."""
+"""Blocks of rows to documents; what is bad says why and stops nothing.
 
-import gzip
+Block ─▶ rows: columns by name ─▶ Row (a text or a conversation, with its id) or BadRow
+"""
+
 import json
-import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pydantic_core
-import xxhash
-import zstandard
 
 from configs import Source
+from mixing.blocks import Block
 from mixing.chat_template import Message
-from mixing.ledger import BadRow
+from mixing.ledger import BadRow, excerpt
 from mixing.schemas import Schema
+from mixing.tables import NotUtf8, table_rows
 
 BOM = "\ufeff"
-EXCERPT_CHARACTERS = 200
-# Small compressed pieces bound what one piece can expand to.
-COMPRESSED_BYTES = 1 << 16
+UTF8_BOM = BOM.encode()
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,16 @@ class RowOptions:
         return {**self.schema.identity(), **same}
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        read = (self.text_column,) if self.schema is None else self.schema.columns
+        return tuple(dict.fromkeys((self.id_column, *read)))
+
+    @property
     def max_line_bytes(self) -> int:
         """Longest line that is kept in memory: the text at three bytes of JSON for one of
         UTF-8 (an escaped character beyond the BMP), and room for the other columns."""
         return 3 * self.max_doc_bytes + (16 << 20)
-
-
-@dataclass(frozen=True)
-class Block:
-    """Whole lines of one file; ``first_line`` counts from 1."""
-
-    first_line: int
-    data: bytes
-    lines: int
 
 
 @dataclass(frozen=True)
@@ -73,185 +69,102 @@ class Row:
     messages: tuple[Message, ...] = ()
 
 
-class DamagedFile(Exception):
-    """The rest of a compressed file cannot be read; the argument is the reason's name."""
+def parse_block(
+    block: Block, options: RowOptions
+) -> tuple[list[tuple[int, Row]], list[BadRow], Counter[str]]:
+    """``(line, row)`` of the usable rows, the others, and notes (with ``blank_lines``)."""
+    notes = Counter[str]()
+    rows: list[tuple[int, Row]] = []
+    bad: list[BadRow] = []
+    parsers = {"lines": _parsed_lines, "table": _parsed_table, "text": _parsed_text}
+    for row in parsers[block.kind](block, options, notes):
+        if isinstance(row, BadRow):
+            bad.append(row)
+        else:
+            rows.append(row)
+    return rows, bad, notes
 
 
-class HashingReader:
-    """A binary file that hashes what is read from it."""
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self._digest = xxhash.xxh3_128()
-
-    def read(self, size: int = -1) -> bytes:
-        piece = self._raw.read(size)
-        self._digest.update(piece)
-        return piece
-
-    def finish(self) -> str:
-        """xxh3_128 of the whole file, reading what is left of it."""
-        while self.read(COMPRESSED_BYTES):
-            pass
-        return self._digest.hexdigest()
+def _parsed_lines(
+    block: Block, options: RowOptions, notes: Counter[str]
+) -> Iterator[tuple[int, Row] | BadRow]:
+    data = block.data
+    if block.first_line == 1 and data.startswith(UTF8_BOM):
+        data = data[len(UTF8_BOM) :]
+        notes["file_bom_stripped"] += 1
+    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), block.first_line):
+        if not line or line.isspace():
+            notes["blank_lines"] += 1
+            continue
+        row = parse_row(line, number, options)
+        yield row if isinstance(row, BadRow) else (number, row)
 
 
-def read_blocks(
-    file: HashingReader, path: Path, max_line_bytes: int, block_bytes: int
-) -> Iterator[Block | BadRow]:
-    """Blocks of about ``block_bytes`` of whole lines, in order.
+def _parsed_table(
+    block: Block, options: RowOptions, notes: Counter[str]
+) -> Iterator[tuple[int, Row] | BadRow]:
+    notes["file_bom_stripped"] += block.had_bom
+    consecutive = range(block.first_line, block.first_line + block.lines)
+    numbers = consecutive if block.numbers is None else block.numbers.tolist()
+    for number, columns in zip(numbers, table_rows(block.data), strict=True):
+        if isinstance(columns, NotUtf8):
+            yield BadRow(number, "bad_utf8", excerpt(columns.glimpse))
+            continue
+        row = document_of(columns, options)
+        if isinstance(row, str):
+            glimpse = json.dumps(columns, default=str).encode()
+            yield BadRow(number, row, excerpt(glimpse))
+        else:
+            yield number, row
 
-    A line over ``max_line_bytes`` and the unreadable rest of a damaged file come as BadRow;
-    each counts as one line. The last line needs no line break.
-    """
-    cutter = LineCutter(max_line_bytes, block_bytes)
+
+def _parsed_text(
+    block: Block, options: RowOptions, notes: Counter[str]
+) -> Iterator[tuple[int, Row] | BadRow]:
+    del notes
     try:
-        for piece in decompressed(file, path):
-            yield from cutter.add(piece)
-    except DamagedFile as damage:
-        yield from cutter.finish_damaged(str(damage))
-        return
-    yield from cutter.finish()
-
-
-def decompressed(file: HashingReader, path: Path) -> Iterator[bytes]:
-    """Pieces of the file's content. Raises DamagedFile after all that could be read."""
-    if path.name.endswith(".zst"):
-        return _zst_pieces(file)
-    if path.name.endswith(".gz"):
-        return _gz_pieces(file)
-    return iter(lambda: file.read(1 << 20), b"")
-
-
-def _zst_pieces(file: HashingReader) -> Iterator[bytes]:
-    # The stream reader of zstandard takes a file that ends inside a frame for a whole one;
-    # a decompression object knows whether its frame has ended.
-    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-    frame = None
-    while piece := file.read(COMPRESSED_BYTES):
-        while piece:
-            frame = frame or unpacker.decompressobj()
-            try:
-                out = frame.decompress(piece)
-            except zstandard.ZstdError:
-                raise DamagedFile("damaged_zst") from None
-            if out:
-                yield out
-            piece = frame.unused_data if frame.eof else b""
-            frame = None if frame.eof else frame
-    if frame is not None:
-        raise DamagedFile("truncated_zst")
-
-
-def _gz_pieces(file: HashingReader) -> Iterator[bytes]:
-    stream = gzip.GzipFile(fileobj=cast(BinaryIO, file), mode="rb")
-    while True:
-        try:
-            piece = stream.read1(1 << 18)
-        except EOFError:
-            raise DamagedFile("truncated_gz") from None
-        except (gzip.BadGzipFile, zlib.error):
-            raise DamagedFile("damaged_gz") from None
-        if not piece:
-            return
-        yield piece
-
-
-class LineCutter:
-    """Pieces of any size to blocks of whole lines, with a bound on the memory of one line."""
-
-    def __init__(self, max_line_bytes: int, block_bytes: int) -> None:
-        self._max_line_bytes = max_line_bytes
-        self._block_bytes = block_bytes
-        self._pieces: list[bytes] = []
-        self._held = 0  # bytes in _pieces
-        self._line = 1  # number of the first line in _pieces
-        self._skipping = False  # inside a line that is too long
-
-    def add(self, piece: bytes) -> Iterator[Block | BadRow]:
-        if self._skipping:
-            end = piece.find(b"\n")
-            if end < 0:
-                return
-            self._skipping = False
-            piece = piece[end + 1 :]
-        self._pieces.append(piece)
-        self._held += len(piece)
-        if self._held < self._block_bytes or (
-            b"\n" not in piece and self._held <= self._max_line_bytes
-        ):
-            return
-        data = self._take()
-        end = data.rfind(b"\n") + 1
-        if end:
-            yield self._block(data[:end])
-        rest = data[end:]
-        if len(rest) > self._max_line_bytes:
-            yield BadRow(self._line, "over_max_line_bytes", excerpt(rest))
-            self._line += 1
-            self._skipping = True
-        elif rest:
-            self._pieces, self._held = [rest], len(rest)
-
-    def finish(self) -> Iterator[Block | BadRow]:
-        data = self._take()
-        if data:
-            yield self._block(data)
-
-    def finish_damaged(self, reason: str) -> Iterator[Block | BadRow]:
-        data = self._take()
-        end = data.rfind(b"\n") + 1
-        if end:
-            yield self._block(data[:end])
-        yield BadRow(self._line, reason, excerpt(data[end:]))
-
-    def _take(self) -> bytes:
-        data = b"".join(self._pieces)
-        self._pieces, self._held = [], 0
-        return data
-
-    def _block(self, data: bytes) -> Block:
-        lines = data.count(b"\n") + (not data.endswith(b"\n"))
-        block = Block(self._line, data, lines)
-        self._line += lines
-        return block
+        row = document_of({options.text_column: block.data.decode()}, options)
+    except UnicodeDecodeError:
+        row = "bad_utf8"
+    yield BadRow(1, row, excerpt(block.data)) if isinstance(row, str) else (1, row)
 
 
 def parse_row(line: bytes, number: int, options: RowOptions) -> Row | BadRow:
     """One line of JSON to a document, or why not."""
-    row = _parse_json(line, number)
-    if isinstance(row, BadRow):
-        return row
+    columns = _parse_json(line, number)
+    if isinstance(columns, BadRow):
+        return columns
+    if not isinstance(columns, dict):
+        return BadRow(number, "not_an_object", excerpt(line))
+    row = document_of(columns, options)
+    return BadRow(number, row, excerpt(line)) if isinstance(row, str) else row
 
-    def bad(reason: str) -> BadRow:
-        return BadRow(number, reason, excerpt(line))
 
-    if not isinstance(row, dict):
-        return bad("not_an_object")
+def document_of(columns: Mapping[str, Any], options: RowOptions) -> Row | str:
+    """The columns of a row to a document, or the reason why not."""
     if options.schema is not None:
-        found = _conversation(row, options.schema, options)
-        return bad(found) if isinstance(found, str) else found
-    text = row.get(options.text_column)
+        return _conversation(columns, options.schema, options)
+    text = columns.get(options.text_column)
     if text is None:
-        return bad("no_text")
+        return "no_text"
     if not isinstance(text, str):
-        return bad("text_not_a_string")
+        return "text_not_a_string"
     had_bom = text.startswith(BOM)
     if had_bom:
         text = text.lstrip(BOM)
     if not text or text.isspace():
-        return bad("empty_text")
+        return "empty_text"
     try:
         utf8 = text.encode()
     except UnicodeEncodeError:
-        return bad("lone_surrogate")
+        return "lone_surrogate"
     if len(utf8) > options.max_doc_bytes:
-        return bad("over_max_doc_bytes")
-    document_id, odd_id = _usable_id(row.get(options.id_column))
+        return "over_max_doc_bytes"
+    document_id, odd_id = _usable_id(columns.get(options.id_column))
     return Row(text, utf8, document_id, had_bom, odd_id)
 
 
-def _conversation(row: dict[str, Any], schema: Schema, options: RowOptions) -> Row | str:
+def _conversation(row: Mapping[str, Any], schema: Schema, options: RowOptions) -> Row | str:
     """A row that still has to be rendered, or why not."""
     messages = schema.messages(row)
     if isinstance(messages, str):
@@ -294,8 +207,3 @@ def _usable_id(value: Any) -> tuple[str | None, bool]:
     except UnicodeEncodeError:
         return None, True
     return value, False
-
-
-def excerpt(data: bytes) -> str:
-    """The beginning of some bytes as printable text; bytes that are not UTF-8 as \\xNN."""
-    return data[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")[:EXCERPT_CHARACTERS]

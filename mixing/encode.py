@@ -19,16 +19,17 @@ import xxhash
 import zstandard
 
 from configs import UserError
+from mixing.blocks import Block
 from mixing.conversations import ConversationEncoder
-from mixing.documents import BOM, Block, Row, RowOptions, parse_row
+from mixing.documents import Row, RowOptions, parse_block
 from mixing.ledger import BadRow
 from mixing.masks import Masks
 from mixing.tokenizer import Encoder, Library, choose_encoder
 from mixing.tokenizer_file import TokenizerFile
 
 T = TypeVar("T")
+R = TypeVar("R")
 IDS_PER_FRAME = 4096
-UTF8_BOM = BOM.encode()
 
 
 @dataclass(frozen=True)
@@ -63,28 +64,6 @@ class EncodedBlock:
     notes: dict[str, int]
     masks: Masks | None = None
     """Of conversations."""
-
-
-def parse_block(
-    block: Block, options: RowOptions
-) -> tuple[list[tuple[int, Row]], list[BadRow], Counter[str]]:
-    """``(line, row)`` of the usable lines, the others, and notes (with ``blank_lines``)."""
-    data, notes = block.data, Counter[str]()
-    if block.first_line == 1 and data.startswith(UTF8_BOM):
-        data = data[len(UTF8_BOM) :]
-        notes["file_bom_stripped"] += 1
-    rows: list[tuple[int, Row]] = []
-    bad: list[BadRow] = []
-    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n"), block.first_line):
-        if not line or line.isspace():
-            notes["blank_lines"] += 1
-            continue
-        row = parse_row(line, number, options)
-        if isinstance(row, BadRow):
-            bad.append(row)
-        else:
-            rows.append((number, row))
-    return rows, bad, notes
 
 
 def encode_block(
@@ -241,29 +220,29 @@ class Workers:
         return self._result(self._started().submit(_choose_in_worker, list(sample)))
 
     def encode_in_order(
-        self, tasks: Iterable[tuple[int, BlockTask | BadRow]]
-    ) -> Iterator[tuple[int, EncodedBlock | BadRow]]:
-        """Results in the order of the tasks, each with its task's number; a BadRow stays as it
-        is. At most two tasks a process are under way."""
-        waiting: deque[tuple[int, Future[EncodedBlock] | EncodedBlock | BadRow]] = deque()
-        for number, task in tasks:
+        self, tasks: Iterable[tuple[T, BlockTask | BadRow]]
+    ) -> Iterator[tuple[T, EncodedBlock | BadRow]]:
+        """Results in the order of the tasks, each with what came with its task; a BadRow stays as
+        it is. At most two tasks a process are under way."""
+        waiting: deque[tuple[T, Future[EncodedBlock] | EncodedBlock | BadRow]] = deque()
+        for own, task in tasks:
             if isinstance(task, BadRow):
-                waiting.append((number, task))
+                waiting.append((own, task))
             elif self._here is not None:
-                waiting.append((number, self._here.encode(task)))
+                waiting.append((own, self._here.encode(task)))
             else:
-                waiting.append((number, self._started().submit(_encode_in_worker, task)))
+                waiting.append((own, self._started().submit(_encode_in_worker, task)))
             while len(waiting) > self._most_waiting:
                 yield self._taken(*waiting.popleft())
         while waiting:
             yield self._taken(*waiting.popleft())
 
     def _taken(
-        self, number: int, item: Future[EncodedBlock] | EncodedBlock | BadRow
-    ) -> tuple[int, EncodedBlock | BadRow]:
-        return number, self._result(item) if isinstance(item, Future) else item
+        self, own: T, item: Future[EncodedBlock] | EncodedBlock | BadRow
+    ) -> tuple[T, EncodedBlock | BadRow]:
+        return own, self._result(item) if isinstance(item, Future) else item
 
-    def _result(self, future: "Future[T]") -> T:
+    def _result(self, future: "Future[R]") -> R:
         try:
             return future.result()
         except BrokenProcessPool:

@@ -1,4 +1,5 @@
-"""Which documents may be trained on: duplicates and held-out ones are left out at packing.
+"""Which documents may be trained on: what is not taken, duplicates and held-out ones are left out
+at packing.
 
 Nothing here touches tokens: another mix, held-out share or set of sources re-tokenizes nothing.
 """
@@ -16,13 +17,17 @@ DUPLICATE = np.uint8(1)
 HELDOUT = np.uint8(2)
 ERASED = np.uint8(3)
 TOO_LONG = np.uint8(4)
+NOT_TAKEN = np.uint8(5)
 REASONS = {
     int(KEPT): "kept",
     int(DUPLICATE): "duplicate",
     int(HELDOUT): "heldout",
     int(ERASED): "erased",
     int(TOO_LONG): "too_long",
+    int(NOT_TAKEN): "not_taken",
 }
+
+TAKE_SALT = 0x616C6C6F79  # any number but zero
 
 ROLE_ORDER = {"domain": 0, "general": 1, "retention": 2}
 
@@ -36,17 +41,21 @@ class Spans:
     length: np.ndarray
 
 
-def exclusions(readers: Sequence[SourceReader], sources: Sequence[Source]) -> list[np.ndarray]:
+def exclusions(
+    readers: Sequence[SourceReader], sources: Sequence[Source], seed: int = 0
+) -> list[np.ndarray]:
     """Reason code of every document, one uint8 (documents,) array per source.
 
-    A text is kept once: in a domain source rather than a general one, in a trained source
-    rather than a retention one, then in the first source by name, at its first place. Of what
-    is kept, ``heldout`` of each trained source is held out by content hash, at least one
-    document of two or more; a retention source is for evaluation as a whole and has none.
+    Of a source with ``take`` only what is taken counts for anything else. A text is kept once: in a
+    domain source rather than a general one, in a trained source rather than a retention one, then
+    in the first source by name, at its first place. Of what is kept, ``heldout`` of each trained
+    source is held out by content hash, at least one document of two or more; a retention source is
+    for evaluation as a whole and has none.
     """
     if len(readers) != len(sources):
         raise UserError(f"{len(readers)} readers for {len(sources)} sources", "one for each")
-    reasons = _duplicates(readers, sources)
+    reasons = [_not_taken(r, s.take, seed) for r, s in zip(readers, sources, strict=True)]
+    _mark_duplicates(readers, sources, reasons)
     for reader, source, codes in zip(readers, sources, reasons, strict=True):
         if source.role != "retention":
             kept = np.flatnonzero(codes == KEPT)
@@ -55,22 +64,52 @@ def exclusions(readers: Sequence[SourceReader], sources: Sequence[Source]) -> li
     return reasons
 
 
-def _duplicates(readers: Sequence[SourceReader], sources: Sequence[Source]) -> list[np.ndarray]:
-    """Mark all but the first of equal texts (xxh3_64 and size). 49 bytes a document of memory."""
+def _not_taken(reader: SourceReader, take: int | None, seed: int) -> np.ndarray:
+    """KEPT for what is taken of a source, DUPLICATE for copies in it, NOT_TAKEN for the rest."""
+    if take is None:
+        return np.full(reader.content_hashes.size, KEPT)
+    reasons = np.full(reader.content_hashes.size, DUPLICATE)
+    _, first = np.unique(_text_keys(reader), return_index=True)
+    taken = taken_of(np.asarray(reader.content_hashes)[first], reader.lengths[first], take, seed)
+    reasons[first] = np.where(taken, KEPT, NOT_TAKEN)
+    return reasons
+
+
+def taken_of(content_hashes: np.ndarray, lengths: np.ndarray, take: int, seed: int) -> np.ndarray:
+    """Which of these different texts are taken, bool (documents,): in an order that the seed and
+    each text alone decide, all until their tokens reach ``take``.
+
+    So the same are taken however the texts lie in files, and more of them where ``take`` grows.
+    """
+    # The order must know nothing of the draws of heldout_of: those are small where texts are held
+    # out, and the smallest come first here.
+    salt = mixed(np.array([seed], np.uint64) + np.uint64(TAKE_SALT))
+    order = np.argsort(mixed(content_hashes.astype(np.uint64) ^ salt), kind="stable")
+    before = np.cumsum(lengths[order]) - lengths[order]
+    taken = np.zeros(content_hashes.size, bool)
+    taken[order[before < take]] = True
+    return taken
+
+
+def _mark_duplicates(
+    readers: Sequence[SourceReader], sources: Sequence[Source], reasons: Sequence[np.ndarray]
+) -> None:
+    """Mark all but the first of equal texts (xxh3_64 and size) that are KEPT so far, in place.
+    49 bytes a document of memory."""
     order = sorted(
         range(len(sources)), key=lambda i: (ROLE_ORDER[sources[i].role], sources[i].name)
     )
-    texts = np.concatenate([_text_keys(readers[i]) for i in order])
+    kept = [slice(None) if sources[i].take is None else reasons[i] == KEPT for i in order]
+    texts = np.concatenate([_text_keys(readers[i])[k] for i, k in zip(order, kept, strict=True)])
     _, first = np.unique(texts, return_index=True)
     is_copy = np.ones(texts.size, bool)
     is_copy[first] = False
-    reasons: list[np.ndarray] = [np.empty(0, np.uint8)] * len(sources)
     begin = 0
-    for i in order:
-        end = begin + readers[i].content_hashes.size
-        reasons[i] = np.where(is_copy[begin:end], DUPLICATE, KEPT)
-        begin = end
-    return reasons
+    for i, documents in zip(order, kept, strict=True):
+        codes = reasons[i][documents]
+        codes[is_copy[begin : begin + codes.size]] = DUPLICATE
+        reasons[i][documents] = codes
+        begin += codes.size
 
 
 def _text_keys(reader: SourceReader) -> np.ndarray:

@@ -3,15 +3,16 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from configs import UserError
-from mixing.documents import Block, HashingReader, RowOptions, read_blocks
-from mixing.encode import BlockTask, EncodedBlock, Workers, parse_block
+from mixing.blocks import Block
+from mixing.documents import RowOptions, parse_block
+from mixing.encode import BlockTask, EncodedBlock, Workers
 from mixing.erasures import Erasures
 from mixing.inputs import InputFile
 from mixing.ledger import BadRow, Ledger
+from mixing.readers import read_file
 from mixing.shards import ShardWriter
 from mixing.tokenizer import Library
 from mixing.wipe import wiped_block
@@ -57,7 +58,7 @@ class Tally:
             entries.append(
                 {
                     "name": file.name,
-                    "path": str(file.path.resolve()),
+                    "path": file.remote or str(file.path.resolve()),
                     "bytes": file.bytes,
                     "xxh3_128": file.xxh3_128,
                     "first_document": first_document,
@@ -78,19 +79,28 @@ def ingest(
     writer: ShardWriter,
     erasures: Erasures,
     progress: Callable[[str], None],
+    read_tokens: int | None = None,
 ) -> Tally:
-    """Write all documents of the files, quarantine the rest. What the writer gets does not
-    depend on the number of processes. An erased document is written as its length only. Raises
-    UserError where a file is not what was hashed."""
+    """Write all documents of the files, or those of the first blocks that hold ``read_tokens``;
+    quarantine the rest. What the writer gets does not depend on the number of processes. An
+    erased document is written as its length only. Raises UserError where a file is not what was
+    hashed."""
     tally = Tally()
+    tally.notes["empty_files"] = sum(file.bytes == 0 for file in files)
     meter = Meter(name, progress)
-    for index, result in pool.encode_in_order(_tasks(files, rows, library, ends, tally, meter)):
+    for read, result in pool.encode_in_order(_tasks(files, rows, library, ends, meter)):
+        index = read.file
+        if read_tokens is not None and writer.tokens >= read_tokens:
+            tally.notes["files_not_read_to_their_end"] = len(files) - index
+            break
+        tally.lines += read.rows
         bad = [result] if isinstance(result, BadRow) else result.bad
         for row in bad:
-            tally.dropped[row.reason] += 1
+            tally.dropped[row.reason] += row.rows
+            tally.cut_files += row.rest_of_file
             if erasures.has_place(files[index].xxh3_128, row.line):
-                row = BadRow(row.line, row.reason, "")
-            writer.add_bad(row, name, str(files[index].path))
+                row = replace(row, excerpt="")
+            writer.add_bad(row, name, files[index].place)
         if isinstance(result, BadRow):
             continue
         tally.blank_lines += result.blank_lines
@@ -111,32 +121,28 @@ def _without_erased(
     return wiped_block(block, erased)
 
 
+class _Read(NamedTuple):
+    """What the reader of the files knows of a block."""
+
+    file: int
+    rows: int
+
+
 def _tasks(
     files: Sequence[InputFile],
     rows: RowOptions,
     library: Library,
     ends: TokenEnds,
-    tally: Tally,
     meter: "Meter",
-) -> Iterator[tuple[int, BlockTask | BadRow]]:
+) -> Iterator[tuple[_Read, BlockTask | BadRow]]:
     for index, file in enumerate(files):
-        tally.notes["empty_files"] += file.bytes == 0
-        with open(file.path, "rb") as raw:
-            stream = HashingReader(raw)
-            for item in read_blocks(stream, file.path, rows.max_line_bytes, BLOCK_BYTES):
-                if isinstance(item, BadRow):
-                    tally.lines += 1
-                    tally.cut_files += item.reason != "over_max_line_bytes"
-                    yield index, item
-                else:
-                    tally.lines += item.lines
-                    yield index, BlockTask(item, rows, library, ends.bos_id, ends.eos_id)
-                meter.read(index, len(files))
-            if stream.finish() != file.xxh3_128:
-                raise UserError(
-                    f"{file.path}: it was changed while it was read",
-                    "build again when nothing writes to it",
-                )
+        for item in read_file(file, rows, BLOCK_BYTES):
+            if isinstance(item, BadRow):
+                yield _Read(index, item.rows), item
+            else:
+                task = BlockTask(item, rows, library, ends.bos_id, ends.eos_id)
+                yield _Read(index, item.lines), task
+                meter.read(index, len(files), item.file_share)
 
 
 def sample_texts(files: Sequence[InputFile], rows: RowOptions) -> list[str]:
@@ -144,9 +150,8 @@ def sample_texts(files: Sequence[InputFile], rows: RowOptions) -> list[str]:
     step = max(1, len(files) // SAMPLE_FILES)
     texts: list[str] = []
     for file in files[::step][:SAMPLE_FILES]:
-        with open(file.path, "rb") as raw:
-            blocks = read_blocks(HashingReader(raw), file.path, rows.max_line_bytes, SAMPLE_BYTES)
-            first = next((b for b in blocks if isinstance(b, Block)), None)
+        blocks = read_file(file, rows, SAMPLE_BYTES)
+        first = next((b for b in blocks if isinstance(b, Block)), None)
         if first is not None:
             usable = parse_block(first, rows)[0][:SAMPLE_TEXTS_PER_FILE]
             shown = [row.text or row.messages[-1].content for _, row in usable]
@@ -163,8 +168,8 @@ class Meter:
         self._started = self._shown = time.monotonic()
         self._where = ""
 
-    def read(self, file: int, files: int) -> None:
-        self._where = f"file {file + 1} of {files}"
+    def read(self, file: int, files: int, share: float) -> None:
+        self._where = f"file {file + 1} of {files} ({share:.0%})"
 
     def show(self, documents: int, tokens: int, text_bytes: int) -> None:
         now = time.monotonic()

@@ -7,12 +7,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Literal, Self, cast
 
 import xxhash
+from fsspec.core import url_to_fs
 
 from configs import Source, UserError
 
-SUFFIXES = (".jsonl", ".jsonl.zst", ".jsonl.gz")
+Kind = Literal["lines", "csv", "tsv", "text", "parquet", "arrow"]
+_KINDS: dict[str, Kind] = {
+    ".jsonl": "lines",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".txt": "text",
+    ".md": "text",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+}
+_COMPRESSED = (".zst", ".gz")  # not around Parquet and Arrow, which compress inside
+NAMES = ".jsonl, .csv, .tsv, .txt, .md (each also .zst and .gz), .parquet or .arrow"
 READ_BYTES = 1 << 20
 # A file written again within the clock tick of its last hash would keep size and mtime.
 SETTLED_SECONDS = 2.0
@@ -27,6 +41,87 @@ class InputFile:
     name: str
     bytes: int
     xxh3_128: str
+    remote: str | None = None
+    """Where a file of the hub lies; its ``xxh3_128`` is then the hub's own hash of it."""
+
+    @property
+    def kind(self) -> Kind:
+        found = file_kind(self.path)
+        assert found is not None
+        return found
+
+    @property
+    def place(self) -> str:
+        """Path or address, for people."""
+        return self.remote or str(self.path)
+
+    def open(self) -> BinaryIO:
+        if self.remote is None:
+            return open(self.path, "rb")
+        return cast(BinaryIO, RemoteFile(self.remote))
+
+
+class RemoteFile:
+    """A file of the hub in a ``with`` block, which ends in a UserError where a read of it failed,
+    even if somebody took that for damage of what is inside."""
+
+    def __init__(self, place: str) -> None:
+        filesystem, path = url_to_fs(place)
+        try:
+            self._raw = filesystem.open(path, "rb")
+        except Exception as error:  # of whatever library the network is asked with
+            raise unreadable(place, error) from error
+        self._place = place
+        self._failure: Exception | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._raw.closed
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            return self._raw.read(size)
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._raw.tell()
+
+    def close(self) -> None:
+        self._raw.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        if self._failure is not None:
+            raise unreadable(self._place, self._failure) from None
+
+
+def unreadable(place: str, error: Exception) -> UserError:
+    """What to raise where the network failed."""
+    return UserError(
+        f"{place}: {' '.join(str(error).split()) or type(error).__name__}",
+        "build again; sources that are complete are kept",
+    )
+
+
+def file_kind(path: Path) -> Kind | None:
+    """What is inside, by the name; None for what cannot be read."""
+    name = path.name.lower()
+    packed = name.endswith(_COMPRESSED)
+    kind = _KINDS.get(Path(name.rpartition(".")[0] if packed else name).suffix)
+    return None if packed and kind in ("parquet", "arrow") else kind
 
 
 @dataclass(frozen=True)
@@ -39,7 +134,8 @@ class FoundFiles:
 
 
 def find_files(source: Source) -> FoundFiles:
-    """Expand the paths of a source. Raises UserError for what gives no file."""
+    """Expand the paths of a source. Raises UserError for what gives no file, and for text files
+    of which conversations are wanted."""
     paths: list[Path] = []
     others = 0
     for pattern in source.path:
@@ -48,21 +144,20 @@ def find_files(source: Source) -> FoundFiles:
         others += ignored
     unique = {path.resolve(): path for path in reversed(paths)}
     ordered = tuple(sorted(unique, key=str))
+    texts = [path for path in ordered if file_kind(path) == "text"]
+    if texts and source.format != "text":
+        raise UserError(
+            f"source '{source.name}': {texts[0]} has no columns for format {source.format}",
+            "give its path as rows, such as .jsonl, or use format text",
+        )
     return FoundFiles(ordered, len(paths) - len(ordered), others)
 
 
 def _expand(pattern: str, name: str) -> tuple[list[Path], int]:
     """Files of one entry of ``path``, and how many files of a folder are of another kind."""
     path = Path(pattern).expanduser()
-    kinds = ", ".join(SUFFIXES)
     if path.is_dir():
-        inside = [p for p in path.rglob("*") if p.is_file() and not _hidden(p, path)]
-        usable = [p for p in inside if p.name.endswith(SUFFIXES)]
-        if not usable:
-            raise UserError(
-                f"source '{name}': no {kinds} file in the folder {pattern}", "correct its path"
-            )
-        return usable, len(inside) - len(usable)
+        return _in_folder(path, name)
     if path.exists():
         matched = [path]
     else:
@@ -72,9 +167,33 @@ def _expand(pattern: str, name: str) -> tuple[list[Path], int]:
         what = "no file matches" if glob.has_magic(pattern) else "no such file or folder:"
         raise UserError(f"source '{name}': {what} {pattern}", "correct its path")
     for file in matched:
-        if not file.name.endswith(SUFFIXES):
-            raise UserError(f"source '{name}': {file} is none of {kinds}", "convert or rename it")
+        if file_kind(file) is None:
+            raise UserError(
+                f"source '{name}': {file} is none of {NAMES}", "convert, rename or exclude it"
+            )
     return matched, 0
+
+
+def _in_folder(folder: Path, name: str) -> tuple[list[Path], int]:
+    """Files with rows where there are any, else the text files; a dataset saved by the datasets
+    library says itself which of its files are data."""
+    if (folder / "dataset_dict.json").is_file():
+        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        raise UserError(
+            f"source '{name}': {folder} holds the splits {', '.join(splits)}",
+            f"name one, such as {folder / splits[0]}",
+        )
+    inside = [p for p in folder.rglob("*") if p.is_file() and not _hidden(p, folder)]
+    if (folder / "state.json").is_file():
+        state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        usable = [folder / file["filename"] for file in state["_data_files"]]
+    else:
+        kinds = {path: file_kind(path) for path in inside}
+        usable = [path for path, kind in kinds.items() if kind not in (None, "text")]
+        usable = usable or [path for path, kind in kinds.items() if kind == "text"]
+    if not usable:
+        raise UserError(f"source '{name}': no {NAMES} in the folder {folder}", "correct its path")
+    return usable, len(set(inside) - set(usable))
 
 
 def _hidden(path: Path, below: Path) -> bool:

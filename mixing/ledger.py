@@ -3,18 +3,31 @@
 import json
 from dataclasses import dataclass, field
 
+EXCERPT_CHARACTERS = 200
+
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used: its line in its file (from 1), the reason, and a glimpse."""
+    """A row that cannot be used: its line in its file (from 1), the reason, and a glimpse; or
+    ``rows`` consecutive ones that only stand and fall together."""
 
     line: int
     reason: str
     excerpt: str
+    rows: int = 1
+    rest_of_file: bool = False
+    """Nothing behind it can be read either, and nobody knows how many rows that would be: they
+    count as one, and the file as cut."""
 
     def as_json(self, source: str, file: str) -> str:
         row = {"source": source, "file": file, "line": self.line, "reason": self.reason}
-        return json.dumps({**row, "excerpt": self.excerpt}, ensure_ascii=True) + "\n"
+        many = {"rows": self.rows} if self.rows != 1 else {}
+        return json.dumps({**row, **many, "excerpt": self.excerpt}, ensure_ascii=True) + "\n"
+
+
+def excerpt(data: bytes) -> str:
+    """The beginning of some bytes as printable text; bytes that are not UTF-8 as \\xNN."""
+    return data[: 4 * EXCERPT_CHARACTERS].decode("utf-8", "backslashreplace")[:EXCERPT_CHARACTERS]
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def source_key(
     rows: RowOptions,
     append_eos: bool,
     shard_tokens: int,
+    read_tokens: int | None = None,
 ) -> str:
     """Content address: bytes of the files as a set, what the tokenizer is, and the options.
 
@@ -63,7 +64,7 @@ def source_key(
     """
     content = {
         "format": FORMAT_VERSION,
-        "files": sorted([f.xxh3_128, f.bytes] for f in files),
+        "files": sorted(_file_identity(f) for f in files),
         "tokenizer": tokenizer.content_hash,
         "bos_id": tokenizer.bos_id,
         "eos_id": tokenizer.eos_id if append_eos or rows.schema is not None else None,
@@ -72,7 +73,16 @@ def source_key(
     }
     if rows.schema is not None:
         content["chat"] = [asdict(tokenizer.chat), PLAIN_TEMPLATE]
+    if read_tokens is not None:
+        content["read_tokens"] = read_tokens
     return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode())
+
+
+def _file_identity(file: InputFile) -> list[Any]:
+    """Content, and what it is read as: the same bytes are one text or many rows. Lines of JSON
+    are not named, they were first."""
+    content = [file.xxh3_128, file.bytes]
+    return content if file.kind == "lines" else [*content, file.kind]
 
 
 class SourceReader:

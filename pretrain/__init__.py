@@ -10,6 +10,7 @@ objective.py  summed cross-entropy, per source, with z-loss
 model.py      a Hugging Face causal LM from a folder, the hub, random weights or a checkpoint
 engine.py     the only file that knows DeepSpeed: set-up, state in and out
 loop.py       the training loop, top to bottom
+documents.py  held-out and retention text to measure on
 heldout.py    bits per byte on the live model, all ranks together
 flops.py      what the model needs against what the device could do
 watch.py      a line for people, metrics.jsonl, TensorBoard

@@ -16,41 +16,10 @@ import torch.distributed as dist
 
 from evals.bpb import EvalDocument, Window, batch_nats, batches_of, windows_of
 from evals.model_state import undisturbed
-from mixing.corpus import Corpus
-from mixing.exclude import KEPT, heldout_documents
 from pretrain.engine import Engine
 
 HELDOUT = "heldout.jsonl"
 """Of a run folder: a row for each measurement."""
-
-
-def corpus_documents(
-    corpus: Corpus, most_tokens: int, has_bos: bool, has_eos: bool
-) -> Iterator[EvalDocument]:
-    """Held-out text of the trained sources and all retention text, in document order.
-
-    Of each source as many whole documents as fit into ``most_tokens``, at least one. The tokens
-    that the build put around a document are left out: they stand for no byte of text.
-    """
-    for name, source in corpus.sources.items():
-        reader, reasons = corpus.readers[name], corpus.reasons[name]
-        retention = source.role == "retention"
-        chosen = (reasons == KEPT).nonzero()[0] if retention else heldout_documents(reasons)
-        total = 0
-        for document in chosen:
-            tokens = reader.tokens(int(document))
-            tokens = tokens[has_bos : len(tokens) - has_eos]
-            total += len(tokens)
-            if total > most_tokens and total > len(tokens):
-                break
-            yield EvalDocument(
-                source=name,
-                role=source.role,
-                split="retention" if retention else "heldout",
-                id=reader.provenance(int(document)).id,
-                token_ids=tokens,
-                text_bytes=int(reader.text_bytes[document]),
-            )
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from mixing.corpus import Corpus, open_corpus
 from mixing.plan import Plan
 from mixing.rows import RowReader
 from mixing.tokenizer import TokenizerFile, load_tokenizer
+from pretrain.documents import corpus_documents
 from pretrain.engine import Engine, device, device_name, join_ranks
 from pretrain.flops import flops_per_token, peak_flops
-from pretrain.heldout import Measurement, corpus_documents, measurement
+from pretrain.heldout import Measurement, measurement
 from pretrain.job import ERROR, STOPPED, Job, gave_up, read_job
 from pretrain.loop import Progress, Run, train
 from pretrain.milestones import measured_at, progress_of, saved_at, stage_ends, state_of
@@ -170,9 +171,8 @@ def _measurement(
     job: Job, corpus: Corpus, tokenizer: TokenizerFile, batch_tokens: int
 ) -> Measurement:
     """What is measured on the live model; nothing where the recipe asks for no measurement."""
-    has_bos = tokenizer.bos_id is not None
     documents = (
-        list(corpus_documents(corpus, job.evals.bpb_tokens, has_bos, job.data.append_eos))
+        list(corpus_documents(corpus, tokenizer, job.evals.bpb_tokens))
         if job.train.eval_tokens is not None
         else []
     )

@@ -11,7 +11,7 @@ from evals.summarize import score_tables
 ROOT = Path(__file__).parents[1]
 SUBJECTS = {"algebra": "stem", "anatomy": "stem", "history": "humanities", "law": "humanities"}
 LABELS = [f"{a} > {b} > {c}" for a in "abc" for b in "xy" for c in "mn"]
-SETTINGS = {"shots": 5, "metrics": {"comments": "label_path"}, "bootstrap": 300, "seed": 0}
+SETTINGS = {"shots": 5, "bootstrap": 300, "seed": 0, "dtype": "float32", "lm_eval": []}
 ROLES = {"facts": "general", "wiki": "retention", "tickets": "domain"}
 Tree = dict[str, Any]
 
@@ -27,13 +27,15 @@ def exam_records(rng: random.Random, replayed: float, unreplayed: float, n: int)
         known = luck < (replayed if is_replayed else unreplayed)
         correct = known if rng.random() < 0.97 else not known
         subject = list(SUBJECTS)[i // 2 % 4]
+        choice = answer if correct else (answer + 1) % 4
         records.append(
             {
                 "subject": subject,
                 "index": i,
                 "category": SUBJECTS[subject],
                 "answer": answer,
-                "choice": answer if correct else (answer + 1) % 4,
+                "choice": choice,
+                "logprobs": [-1.0 if letter == choice else -3.0 for letter in range(4)],
                 "correct": correct,
                 "cloze_correct": known,
                 "cloze_correct_norm": known,
@@ -94,9 +96,16 @@ def write_eval(folder: Path, name: str, records: Tree) -> None:
     for task, rows in records["domain"].items():
         write_lines(folder / f"domain_{task}.jsonl", rows)
     write_lines(folder / "bpb.jsonl", records["bpb"])
-    settings = SETTINGS | {"metrics": dict.fromkeys(records["domain"], "label_path")}
+    settings = SETTINGS | {
+        "metrics": dict.fromkeys(records["domain"], "label_path"),
+        "fixed_precision": dict.fromkeys(records["domain"], 0.9),
+    }
     summary = {"name": name, "model": f"models/{name}", "weights_hash": "00ff", "task_hash": "aa"}
-    summary |= {"dtype": "float32", "settings": settings, **score_tables(records, settings)}
+    summary |= {
+        "dtype": "float32",
+        "settings": settings,
+        **score_tables({**records, "lm_eval": {}}, settings),
+    }
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 
 
@@ -154,12 +163,13 @@ def write_sweep(folder: Path, n: int = 1200, budget: Tree | None = None) -> Tree
             "exam": exam_records(rng, replayed, unreplayed, n),
             "domain": {"comments": domain_records(rng, skill, 500)},
             "bpb": bpb_records(rng, dict(zip(ROLES, levels, strict=True))),
+            "lm_eval": {},
         }
         write_eval(folder / "evals" / name, name, records)
     arms = []
     for name, kind, share, tokens, *_ in ARMS:
         write_run(folder / "arms" / name, share, tokens)
-        arm = {"name": name, "general_share": share, "kind": kind, "tokens": tokens}
+        arm = {"name": name, "general_share": share, "kind": kind, "tokens": tokens, "ranks": 2}
         arms.append(arm | {"run": f"arms/{name}", "eval": f"evals/{name}", "failed": None})
     sweep = {
         "name": "tiny world",

@@ -6,6 +6,7 @@ import torch
 from eval_helpers import ARCHITECTURES, WORDS, silent, tiny_model, tiny_tokenizer
 
 from configs.errors import UserError
+from evals.bootstrap import FEWEST_DOCUMENTS
 from evals.bpb import EvalDocument, score_documents
 from evals.summarize import summarize_bpb
 
@@ -81,16 +82,18 @@ def test_a_uniform_model_costs_its_vocabulary():
 
 def test_the_summary_is_total_bits_over_total_bytes():
     model = tiny_model("llama")
-    documents = [*make_documents([10, 20, 30]), *make_documents([15], source="books")]
+    lengths = [10, 20, 30, *range(9, 16)]
+    books = make_documents([15] * (FEWEST_DOCUMENTS - 1), source="books")
+    documents = [*make_documents(lengths), *books]
     records = score_documents(model, documents, 512, silent)
     summary = summarize_bpb(records, resamples=200, seed=0)
     assert list(summary) == ["books", "web"]
     web = summary["web"]
-    bits = sum(bits_alone(model, d.token_ids) for d in documents[:3])
-    assert web["bytes"] == sum(d.text_bytes for d in documents[:3])
+    bits = sum(bits_alone(model, d.token_ids) for d in documents[:10])
+    assert web["bytes"] == sum(d.text_bytes for d in documents[:10])
     assert web["bpb"] == pytest.approx(bits / web["bytes"], rel=1e-5)
     assert web["interval"][0] <= web["bpb"] <= web["interval"][1]
-    assert (web["documents"], web["role"], web["split"]) == (3, "general", "heldout")
+    assert (web["documents"], web["role"], web["split"]) == (10, "general", "heldout")
     assert summary["books"]["interval"] is None
 
 

@@ -157,7 +157,7 @@ def test_lineage_and_receipt_name_the_evals(tree: dict[str, Any], tmp_path: Path
     recipe = parse_recipe(tree)
     made = planned(tree)
     assert recipe.base is not None
-    job = _job(recipe, recipe.base, tmp_path, made)
+    job = _job(recipe, tmp_path, made)
     said = job.lineage["decontaminated"]
     assert said["clean"] is None
     assert said["leaked"]["hash"] == made.eval_hashes["leaked"] == job.eval_hashes["leaked"]

@@ -12,14 +12,8 @@ import pytest
 import zstandard
 
 from configs import Source, UserError
-from mixing.documents import (
-    Block,
-    HashingReader,
-    Row,
-    RowOptions,
-    parse_row,
-    read_blocks,
-)
+from mixing.blocks import Block, HashingReader, read_blocks
+from mixing.documents import Row, RowOptions, parse_row
 from mixing.inputs import find_files, fingerprint, hash_file
 from mixing.ledger import BadRow
 
@@ -205,10 +199,10 @@ def test_globs_and_folders_find_each_file_once(tmp_path):
     assert (found.named_twice, found.other_files_in_folders) == (2, 1)
 
 
-@pytest.mark.parametrize("path", ["nothing.jsonl", "*.jsonl", "empty", "notes.txt"])
+@pytest.mark.parametrize("path", ["nothing.jsonl", "*.jsonl", "empty", "notes.doc"])
 def test_a_path_without_usable_files_is_named(tmp_path, path):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "notes.txt").write_text("x")
+    (tmp_path / "notes.doc").write_text("x")
     with pytest.raises(UserError, match="source 's'") as error:
         find_files(source(tmp_path / path))
     assert path in error.value.message

@@ -10,24 +10,20 @@ from eval_helpers import ARCHITECTURES, WORDS, silent, tiny_model, tiny_tokenize
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from configs.errors import UserError
-from configs.recipe import DomainTask
-from evals.domain_f1 import (
-    canonical,
-    domain_records,
-    label_found,
-    search_forms,
-    summarize_domain,
-)
-from evals.domain_items import load_rows
+from configs.evals import DomainTask
+from evals.domain_f1 import summarize_domain
+from evals.domain_items import DomainRow, load_rows
+from evals.domain_records import domain_records
 from evals.generate import answer_all
+from evals.labels import canonical, labels_found, search_forms
 
 LABELS = ["refund", "late refund", "invoice", "Wrong Item", "card-declined"]
 PATHS = ["a > b > c", "a > b > d", "a > e", "f > b > c", "f > g > h > i"]
 
 
 def scored(pairs, metric, known=(), resamples=10):
-    rows = [(str(n), gold, guess) for n, (gold, guess) in enumerate(pairs)]
-    records = domain_records(rows, metric, known)
+    rows = [DomainRow(str(n), "", (canonical(gold, metric),)) for n, (gold, _) in enumerate(pairs)]
+    records = domain_records(rows, [guess for _, guess in pairs], metric, known)
     return records, summarize_domain(records, metric, resamples)
 
 
@@ -46,9 +42,10 @@ def random_pairs(rng, labels, junk, n):
         ),
     ],
 )
-def test_scores_equal_scikit_learn_on_random_cases(metric, labels, junk):
+@pytest.mark.parametrize("cases", [60, pytest.param(1000, marks=pytest.mark.slow)])
+def test_scores_equal_scikit_learn_on_random_cases(metric, labels, junk, cases):
     rng = random.Random(0)
-    for _ in range(120):
+    for _ in range(cases):
         pairs = random_pairs(rng, labels, junk, rng.randint(1, 40))
         records, summary = scored(pairs, metric, resamples=2)
         gold = [g for g, _ in pairs]
@@ -147,7 +144,7 @@ def test_labels_known_from_training_are_valid_but_wrong():
     ],
 )
 def test_labels_found_in_free_text(prediction, gold, found):
-    assert label_found(prediction, gold, search_forms(LABELS)) is found
+    assert labels_found(prediction, [gold], search_forms(LABELS)) is found
 
 
 def test_paths_are_compared_without_the_spaces_around_separators():
@@ -214,6 +211,31 @@ def test_batched_answers_equal_single_ones(architecture):
         answers = answer_all(model, tokenizer, PROMPTS, 12, batch_tokens, silent)
         assert [answer.text for answer in answers] == expected
         assert not any(answer.truncated for answer in answers)
+
+
+def test_the_probability_of_an_answer_is_that_of_all_its_tokens():
+    model, tokenizer = tiny_model("llama"), tiny_tokenizer()
+    for prompt, answer in zip(
+        PROMPTS, answer_all(model, tokenizer, PROMPTS, 6, 300, silent, "end"), strict=True
+    ):
+        ids, expected = tokenizer.encode(prompt), 0.0
+        for _ in range(answer.tokens):
+            with torch.no_grad():
+                best, token = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1).max(-1)
+            expected += float(best)
+            ids.append(int(token))
+        assert answer.probability == pytest.approx(np.exp(expected), rel=1e-3)
+        assert answer.tokens == 6 or ids[-1] == tokenizer.eos_token_id
+
+
+def test_answers_over_several_lines():
+    model, tokenizer = tiny_model("llama"), tiny_tokenizer()
+    with torch.no_grad():
+        model.lm_head.weight[tokenizer.encode("\n")[0]] *= 3
+    whole = answer_all(model, tokenizer, PROMPTS, 20, 4096, silent, "end")
+    lines = answer_all(model, tokenizer, PROMPTS, 20, 4096, silent, "line")
+    assert [a.text.partition("\n")[0] for a in whole] == [a.text for a in lines]
+    assert any("\n" in answer.text for answer in whole)
 
 
 def test_answers_stop_at_a_line_break_or_the_end():

@@ -82,7 +82,7 @@ def test_figures_are_those_of_the_export(
     tree = recipe(tiny, tmp_path, "seen", eval_tokens=6 * STEP_TOKENS)
     run = train_here(tree, monkeypatch)
     checked = parse_recipe(tree)
-    documents = list(eval_documents(plan_recipe(checked), checked.evals.bpb_tokens, True))
+    documents = list(eval_documents(plan_recipe(checked), checked.evals.bpb_tokens))
     model = AutoModelForCausalLM.from_pretrained(run / "export", dtype=torch.float32)
     scored = score_documents(model, documents, 128, lambda _: None, seq_len=32, start_id=0)
     rows = read_metrics(run / "heldout.jsonl")

@@ -208,6 +208,7 @@ def test_a_critical_share_is_where_the_curve_is() -> None:
     assert told.share == pytest.approx(np.log(6) / 9, abs=2e-3)
     assert told.low is not None
     assert told.high is not None
+    assert told.share is not None
     assert told.low <= told.share <= told.high
     assert critical_share(law, 2.0).share is None
 

@@ -19,11 +19,13 @@ from eval_helpers import (
 )
 
 from configs.errors import UserError
-from configs.recipe import MmluTask
+from configs.evals import MmluTask
 from evals.continuations import Question, _Row, _shared_prefix, score_continuations
 from evals.encode import encode, encode_options
 from evals.exam_records import ItemScore, item_records, score_exam, summarize_exam
-from evals.mmlu_items import load_exam, read_items
+from evals.exam_run import generated_fields
+from evals.generate import Answer
+from evals.mmlu_items import MmluItem, load_exam, read_items
 from evals.mmlu_prompts import CONTINUATIONS, letter_prompt
 from evals.mmlu_scorer import native_scorer
 from evals.subjects import MMLU_CATEGORIES
@@ -345,6 +347,49 @@ def test_records_follow_the_definitions(tmp_path):
     assert "replayed" not in record
     with pytest.raises(ValueError, match="order"):
         item_records(exam, [replace(letter, index=1)], [cloze])
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        (" A", 0),
+        ("(b).", 1),
+        ("C", 2),
+        ("  d ", 3),
+        ("The answer is A", None),
+        ("AB", None),
+        ("A )", None),
+        ("", None),
+        ("E", None),
+        ('{"label": "A"}', None),
+    ],
+)
+def test_written_letters(text, choice):
+    item = MmluItem("s", 0, "q", ("a", "b", "c", "d"), 0)
+    fields = generated_fields(item, Answer(text, False, True, 0.5, 2))
+    assert fields["generated_choice"] == choice
+    assert fields["generated_correct"] == (choice == 0)
+
+
+def test_format_collapse_is_told_from_lost_knowledge(tmp_path):
+    exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a": 100, "b": 100})), shots=0))
+    keys = [(item.subject, item.index) for item in exam.items()]
+    records = item_records(exam, planted(exam, set(keys[:150])), planted(exam, set()))
+
+    def written(right):
+        fields = [
+            {"generated_choice": r["answer"] if n < right else None, "generated_correct": n < right}
+            for n, r in enumerate(records)
+        ]
+        whole = [r | f for r, f in zip(records, fields, strict=True)]
+        return summarize_exam(whole, 0)
+
+    collapsed, sound = written(20), written(148)
+    assert collapsed["generative_gap"]["gap"] == pytest.approx(130 / 200)
+    assert collapsed["generative_invalid_rate"] == pytest.approx(180 / 200)
+    assert collapsed["format_collapse"] is True
+    assert sound["generative_gap"]["gap"] == pytest.approx(2 / 200)
+    assert sound["format_collapse"] is False
 
 
 def test_always_the_commonest_letter_is_chance(tmp_path):

@@ -50,6 +50,13 @@ def planned(recipe: Recipe, _: Path) -> Any:
     return plan_recipe(recipe).plan.to_json()
 
 
+def planned_or_refused(recipe: Recipe, folder: Path) -> Any:
+    try:
+        return planned(recipe, folder)
+    except AlloyError as error:
+        return error.message
+
+
 def built(recipe: Recipe, _: Path) -> Any:
     """What the build reports, but for its time; and the ids of the documents."""
     reports = [asdict(r) for r in build_recipe(recipe, quiet)]
@@ -140,7 +147,7 @@ def measured(recipe: Recipe, folder: Path) -> Any:
     model = folder.parent / "model"
     summary = evaluate(recipe, plan_recipe(recipe), model, folder / "out", "m", quiet)
     records = {p.name: p.read_text() for p in sorted((folder / "out").glob("*.jsonl"))}
-    return {k: summary[k] for k in ("exam", "domain", "bpb")}, records, list(FORWARDS)
+    return {k: summary[k] for k in ("exam", "domain", "lm_eval", "bpb")}, records, list(FORWARDS)
 
 
 def engine_json(recipe: Recipe, _: Path) -> Any:
@@ -185,6 +192,10 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ]
     write_rows(tmp_path / "items.jsonl", items)
     (tmp_path / "hosts").write_text("localhost slots=1\n")
+    choice = [{"query": f"Q{n}:", "choices": ["a", "bc"], "gold": n % 2} for n in range(6)]
+    write_rows(tmp_path / "choice.jsonl", choice)
+    write_rows(tmp_path / "choice2.jsonl", choice[::-1])
+    (tmp_path / "labels.txt").write_text("\n".join(f"label {n}" for n in range(9)))
     test = [
         {"prompt": f"stone {i}", "label": "a > b", "other": "river", "more": "c"} for i in range(6)
     ]
@@ -198,6 +209,11 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for i, r in enumerate(rows)
     ]
     write_rows(tmp_path / "domain.jsonl", alternative)
+    for name in ("hub", "hub2"):
+        (tmp_path / name).mkdir()
+        write_rows(tmp_path / name / "train.jsonl", alternative[len(name) :])
+        write_rows(tmp_path / name / "test.jsonl", alternative[:50])
+        (tmp_path / name / "README.md").write_text(CONFIGS)
     (tmp_path / "bad.jsonl").write_text((tmp_path / "domain.jsonl").read_text() + "{bad\n")
     tokenizer = json.loads((tiny / "tokenizer.json").read_text())
     tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 400, "content": "<x>"})
@@ -226,6 +242,8 @@ def count_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
 EXAM = {"path": "{folder}/exam", "shots": 0}
 TASK = {"name": "labels", "path": "{folder}/test.jsonl", "max_new_tokens": 4}
 LEAK = {"name": "labels", "path": "{folder}/leak.jsonl"}
+CHOICE = {"name": "arc_easy", "path": "{folder}/choice.jsonl"}
+NAMED = {"evals.lm_eval": [CHOICE]}
 EVALS = {"mmlu": EXAM, "domain": [TASK], "bootstrap": 50}
 SWEEP = {"sweep": {"general": [0.5]}, "base": {"model": "{folder}"}}
 ARCHITECTURE = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 24}
@@ -236,6 +254,15 @@ TWO_GENERAL = [
     {"name": "wiki", "role": "general", "path": "{tiny}/retention.jsonl", "max_epochs": 50},
 ]
 SOURCE = "data.sources.own"
+CONFIGS = """---
+configs:
+- config_name: default
+  data_files: [{split: train, path: train.jsonl}, {split: test, path: test.jsonl}]
+- config_name: small
+  data_files: test.jsonl
+---
+"""
+HUB = {f"{SOURCE}.path": [], f"{SOURCE}.hub": "{folder}/hub"}
 CHAT = {
     f"{SOURCE}.format": "prompt_response",
     "schedule.batch_tokens": 1024,
@@ -281,6 +308,11 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "data.sources[].name": (planned, {}, f"{SOURCE}.name=mine"),
     "data.sources[].role": (planned, {}, "data.sources.wiki.role=general"),
     "data.sources[].path": (planned, {}, f"{SOURCE}.path={{tiny}}/retention.jsonl"),
+    "data.sources[].hub": (planned, HUB, f"{SOURCE}.hub={{folder}}/hub2"),
+    "data.sources[].config": (planned, HUB, f"{SOURCE}.config=small"),
+    "data.sources[].split": (planned, HUB, f"{SOURCE}.split=test"),
+    "data.sources[].revision": (planned_or_refused, HUB, f"{SOURCE}.revision=main"),
+    "data.sources[].take": (planned, {}, f"{SOURCE}.take=2000"),
     "data.sources[].format": (planned, {}, f"{SOURCE}.format=prompt_response"),
     "data.sources[].prompt_column": (built, CHAT, f"{SOURCE}.prompt_column=text2"),
     "data.sources[].response_column": (built, CHAT, f"{SOURCE}.response_column=text2"),
@@ -356,15 +388,39 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "evals.mmlu.shots": (measured, {}, "evals.mmlu.shots=1"),
     "evals.mmlu.limit_per_subject": (measured, {}, "evals.mmlu.limit_per_subject=2"),
     "evals.mmlu.scorer": (measured, {}, "evals.mmlu.scorer=lm_eval"),
+    "evals.mmlu.generative": (measured, {}, "evals.mmlu.generative=true"),
     "evals.mmlu.items": (measured, {}, "evals.mmlu.items={folder}/items.jsonl"),
     "evals.domain[].name": (measured, {}, "evals.domain.labels.name=other"),
     "evals.domain[].path": (measured, {}, "evals.domain.labels.path={folder}/test2.jsonl"),
     "evals.domain[].prompt_column": (measured, {}, "evals.domain.labels.prompt_column=other"),
     "evals.domain[].label_column": (measured, {}, "evals.domain.labels.label_column=more"),
+    "evals.domain[].template": (measured, {}, "evals.domain.labels.template='{other} is'"),
+    "evals.domain[].labels": (
+        measured,
+        {"evals.domain": [TASK | {"likelihood": True}]},
+        "evals.domain.labels.labels={folder}/labels.txt",
+    ),
+    "evals.domain[].likelihood": (measured, {}, "evals.domain.labels.likelihood=true"),
+    "evals.domain[].stop": (measured, {}, "evals.domain.labels.stop=end"),
+    "evals.domain[].fixed_precision": (measured, {}, "evals.domain.labels.fixed_precision=0.5"),
     "evals.domain[].metric": (measured, {}, "evals.domain.labels.metric=label_path"),
     "evals.domain[].max_new_tokens": (measured, {}, "evals.domain.labels.max_new_tokens=2"),
     "evals.domain[].limit": (measured, {}, "evals.domain.labels.limit=2"),
+    "evals.lm_eval[].name": (measured, NAMED, "evals.lm_eval.arc_easy.name=hellaswag"),
+    "evals.lm_eval[].path": (measured, NAMED, "evals.lm_eval.arc_easy.path={folder}/choice2.jsonl"),
+    "evals.lm_eval[].fewshot_path": (
+        measured,
+        {"evals.lm_eval": [CHOICE | {"shots": 2, "fewshot_path": "{folder}/choice.jsonl"}]},
+        "evals.lm_eval.arc_easy.fewshot_path={folder}/choice2.jsonl",
+    ),
+    "evals.lm_eval[].shots": (
+        measured,
+        {"evals.lm_eval": [CHOICE | {"shots": 2, "fewshot_path": "{folder}/choice.jsonl"}]},
+        "evals.lm_eval.arc_easy.shots=1",
+    ),
+    "evals.lm_eval[].limit": (measured, NAMED, "evals.lm_eval.arc_easy.limit=2"),
     "budget.mmlu_points": (swept, SWEEP, "budget.mmlu_points=1"),
+    "budget.domain_f1": (swept, SWEEP, "budget.domain_f1=0.05"),
     "budget.retention_bpb": (swept, SWEEP, "budget.retention_bpb=0.1"),
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),
     "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),
@@ -421,10 +477,13 @@ def recipe(tiny: Path, folder: Path, which: str, overrides: list[str]) -> Recipe
 def save_model(tiny: Path, folder: Path) -> None:
     config = AutoConfig.for_model(**ARCHITECTURE, vocab_size=401, eos_token_id=0, bos_token_id=None)
     torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(tiny / "tokenizer.json"), eos_token="<|endoftext|>"
     )
+    model: Any = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():  # line breaks often win
+        model.lm_head.weight[tokenizer.encode("\n")[0]] *= -4
+    model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
 
 

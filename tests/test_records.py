@@ -13,7 +13,8 @@ from eval_helpers import silent, tiny_model, tiny_tokenizer, write_exam
 from test_bpb import make_documents
 
 from configs.errors import CheckFailed, UserError
-from configs.recipe import DomainTask, Evals, MmluTask
+from configs.evals import DomainTask, Evals, MmluTask
+from evals import exam_run
 from evals.evaluate import evaluate_model
 from evals.records import (
     EvalKey,
@@ -127,11 +128,87 @@ def test_the_native_scorer_does_not_load_lm_eval():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def stopped_after(monkeypatch, count):
+    """Interrupt the evaluation after ``count`` scored subjects."""
+    original, scored = exam_run.item_records, []
+
+    def interrupted(*arguments):
+        if len(scored) == count:
+            raise KeyboardInterrupt
+        scored.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(exam_run, "item_records", interrupted)
+    return scored
+
+
+def test_an_interrupted_evaluation_goes_on_after_the_last_subject(
+    model_folder, evals, tmp_path, monkeypatch
+):
+    whole = run(model_folder, evals, tmp_path / "whole")
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        assert stopped_after(patched, 1) == []
+        with pytest.raises(KeyboardInterrupt):
+            run(model_folder, evals, out)
+    assert [p.name for p in out.glob(".parts-*/*")] == ["exam-anatomy.jsonl"]
+    with monkeypatch.context() as patched:
+        scored = stopped_after(patched, 10)
+        resumed = run(model_folder, evals, out)
+    assert [exam.subjects[0].name for exam, *_ in scored] == ["seas"]
+    assert (whole["parts_reused"], resumed["parts_reused"]) == (0, 1)
+    varying = {"seconds": None, "parts_reused": None}
+    assert resumed | varying == whole | varying
+    for name in ("exam.jsonl", "domain_paths.jsonl", "bpb.jsonl"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not list(out.glob(".parts-*"))
+
+
+def test_parts_of_another_model_or_exam_are_not_taken(model_folder, evals, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        stopped_after(patched, 1)
+        with pytest.raises(KeyboardInterrupt):
+            run(model_folder, evals, out)
+    other = evals.model_copy(update={"mmlu": evals.mmlu.model_copy(update={"shots": 0})})
+    assert run(model_folder, other, out)["parts_reused"] == 0
+    assert not list(out.glob(".parts-*"))
+
+
+def test_written_answers_and_the_likeliest_letter(model_folder, evals, tmp_path):
+    plain = run(model_folder, evals, tmp_path / "plain")["exam"]
+    assert plain["generative_accuracy"] is None
+    assert plain["format_collapse"] is None
+    mmlu = evals.mmlu.model_copy(update={"generative": True})
+    asked = run(model_folder, evals.model_copy(update={"mmlu": mmlu}), tmp_path / "asked")["exam"]
+    assert set(plain) == set(asked)
+    assert asked["accuracy"] == plain["accuracy"]
+    assert asked["generative_invalid_rate"] > 0.5  # random weights write no letters
+    assert asked["generative_gap"]["gap"] == pytest.approx(
+        asked["accuracy"] - asked["generative_accuracy"]
+    )
+
+
+def test_what_is_not_known_to_be_clean_is_a_caveat(model_folder, evals, tmp_path):
+    out = tmp_path / "out"
+    record = {"hash": "abc", "documents_removed": 2}
+    summary = run(model_folder, evals, out, decontaminated={"mmlu": record, "paths": None})
+    assert summary["decontaminated"] == {"mmlu": record, "paths": None}
+    assert summary["caveats"] == [
+        "paths: no record that its items were kept out of the training text"
+    ]
+    # The numbers are the same; what is known of the corpus is not.
+    again = run(model_folder, evals, out, caveats=["one more"])
+    assert [c.split(":")[0] for c in again["caveats"]] == ["one more", "mmlu", "paths"]
+    assert json.loads((out / "summary.json").read_text())["caveats"] == again["caveats"]
+    assert again["exam"] == summary["exam"]
+
+
 def test_a_finished_evaluation_is_reused_wherever_the_model_lies(model_folder, evals, tmp_path):
     out, told = tmp_path / "out", []
     first = run(model_folder, evals, out)
     stamp = (out / "exam.jsonl").stat().st_mtime_ns
-    moved = shutil.move(model_folder, tmp_path / "elsewhere")
+    moved = model_folder.rename(tmp_path / "elsewhere")
     second = evaluate_model(moved, evals, make_documents([4, 20]), out, "again", told.append)
     assert told == ["again: already evaluated"]
     assert second == first | {"name": "again", "model": str(moved)}
@@ -230,8 +307,9 @@ def test_models_and_inputs_that_cannot_be_scored(model_folder, evals, tmp_path):
     with torch.no_grad():
         model.lm_head.weight[3, 3] = float("nan")
     model.save_pretrained(model_folder)
-    with pytest.raises(CheckFailed, match="not finite"):
-        run(model_folder, evals, tmp_path / "nan")
+    for part in (evals, evals.model_copy(update={"mmlu": None}), Evals()):
+        with pytest.raises(CheckFailed, match="not finite"):
+            run(model_folder, part, tmp_path / "nan")
     assert not (tmp_path / "nan" / "summary.json").exists()
     with pytest.raises(UserError, match=r"no \*\.safetensors"):
         run(tmp_path / "nowhere", evals, tmp_path / "out")

@@ -70,7 +70,7 @@ def small(tmp_path: Path) -> Path:
 
 
 def test_headline_numbers_are_those_of_the_item_records(world: Path, report: Tree) -> None:
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     entries = [report["base"], *report["arms"]]
     assert [e["name"] for e in entries] == ["base", *(arm[0] for arm in ARMS)]
     for entry in entries:
@@ -220,8 +220,22 @@ def test_a_law_is_drawn_from_arms_and_control_alone(small: Path) -> None:
     assert retention["measured"] == arm["change"]["retention_bpb"]["change"]
     low, high = retention["interval"]
     assert retention["inside"] is (low <= retention["measured"] <= high)
-    assert "Exam budget" in told["text"]
+    assert "Exam points budget" in told["text"]
     assert arm["verdicts"][0]["text"] in told["text"]
+
+
+def test_a_budget_of_f1_judges_what_mixing_costs(small: Path) -> None:
+    edit_sweep(small, budget={"domain_f1": 0.15})
+    report = load(small)
+    found = {a["name"]: a["verdicts"] for a in report["arms"]}
+    assert found["general_0"] == found["control"] == found["general_0_short"] == []
+    for arm, word in (("general_0.05", "kept"), ("general_0.5", "broken")):
+        (verdict,) = found[arm]
+        f1 = {a["name"]: a["domain_f1"] for a in report["arms"]}
+        assert verdict["budget"] == "domain_f1"
+        assert verdict["drop"] == pytest.approx(f1["general_0"] - f1[arm])
+        assert verdict["lower_bound"] < verdict["drop"] < verdict["upper_bound"]
+        assert verdict["verdict"] == word
 
 
 def test_a_confirming_run_outside_its_interval_is_called_so(small: Path) -> None:

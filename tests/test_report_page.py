@@ -138,6 +138,8 @@ def test_the_headline_table_has_each_number_in_its_column(world: Path, tmp_path:
         cells = row.split("<td")[1:-1]
         first = [re.findall(r'data-path="([^"]*)"', cell)[0] for cell in cells]
         assert first == [f"arms.{i}.{column}" for column in columns]
+        f1 = re.findall(r'data-path="([^"]*)"', cells[columns.index("domain_f1")])
+        assert f1[-2:] == [f"arms.{i}.domain_precision", f"arms.{i}.domain_recall"]
 
 
 def test_chart_marks_lie_where_the_report_says(world: Path, report: Tree, tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
         assert not any(sign in text for sign in "\u202e\x00\x1b")
         assert "x" * 100 not in re.sub(r'title="x+…?"', "", text)
     assert "<" not in markdown.replace("<0.0001", "")
-    assert len(max(headline_table(report).splitlines(), key=len)) < 160
+    assert len(max(headline_table(report).splitlines(), key=len)) < 170
     assert report["arms"][5]["name"] == HOSTILE[5]
 
 
@@ -262,7 +264,7 @@ def test_the_terminal_table_has_a_row_for_each_model(report: Tree) -> None:
 def test_markdown_tables_are_even(world: Path, tmp_path: Path) -> None:
     text = write_report(world, tmp_path).markdown.read_text(encoding="utf-8")
     tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
-    assert len(tables) == 3
+    assert len(tables) == 4
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
     assert escape_markdown("a|b") == "a\\|b"

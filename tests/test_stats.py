@@ -265,6 +265,59 @@ def test_bits_per_byte_intervals_cover_and_pair():
     assert (change.low, change.high) == pytest.approx((0.05, 0.05))
 
 
+@pytest.mark.slow
+def test_bootstrap_intervals_cover_95_percent():
+    """Of a ratio of sums over documents, and of the weighted F1 over rows, whose true value is
+    that of a population a thousand times as large."""
+    rng = np.random.default_rng(20)
+    covered = []
+    for seed in range(1000):
+        sizes = rng.lognormal(6, 0.5, size=200)
+        bits = sizes * rng.normal(1.2, 0.2, size=200)
+        low, high = bootstrap_ratio(bits, sizes, 500, seed)
+        covered.append(low <= 1.2 <= high)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+    def rows(n):
+        gold = rng.choice(list("abcdef"), size=n, p=[0.4, 0.2, 0.15, 0.1, 0.1, 0.05])
+        return gold, np.where(rng.random(n) < 0.6, gold, rng.choice(list("abcdefx"), size=n))
+
+    true = f1_score(*rows(500_000), labels=list("abcdef"), average="weighted", zero_division=0)
+    covered = []
+    for seed in range(1000):
+        gold, guess = rows(500)
+        low, high = bootstrap_f1(list(gold), list(guess), 500, seed)
+        covered.append(low <= true <= high)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_a_paired_bootstrap_covers_the_difference():
+    rng = np.random.default_rng(21)
+    covered = []
+    for seed in range(1000):
+        base, arm = answers(rng, 400, 0.5, 0.12, 0.06)
+        found = bootstrap_accuracy_difference(base, arm, 500, seed)
+        covered.append(found.low <= -0.06 <= found.high)
+    assert 0.93 <= np.mean(covered) <= 0.97
+
+
+def test_a_planted_change_is_seen_and_a_planted_rest_is_not():
+    """Answers altered on known items give exactly the known counts and scipy's p-value."""
+    rng = np.random.default_rng(22)
+    base = rng.random(1000) < 0.6
+    for lost, gained in ((0, 0), (30, 30), (80, 20), (5, 60)):
+        arm = base.copy()
+        arm[rng.choice(np.flatnonzero(base), lost, replace=False)] = False
+        arm[rng.choice(np.flatnonzero(~base), gained, replace=False)] = True
+        found = paired_drop(base, arm)
+        assert (found.lost, found.gained) == (lost, gained)
+        assert found.drop == pytest.approx((lost - gained) / 1000)
+        expected = binomtest(lost, lost + gained, 0.5).pvalue if lost + gained else 1.0
+        assert found.p_value == pytest.approx(expected)
+        assert (found.p_value < 0.05) == (lost != gained)
+        assert found.lower <= found.drop <= found.upper
+
+
 def test_chunks_change_nothing(monkeypatch):
     rng = np.random.default_rng(14)
     bits, sizes = rng.random(50), np.ones(50)

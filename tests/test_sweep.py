@@ -1,14 +1,18 @@
 """Sweeps: which arms there are, what a failed or interrupted one does, and confirming runs."""
 
 import json
+import os
 import random
+import signal
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from conftest import tiny_recipe, write_recipe
+from conftest import ALLOY, tiny_recipe, write_recipe
 from report_sweep import bpb_records, domain_records, exam_records, write_eval, write_run
 
 from alloy import sweep
@@ -216,8 +220,8 @@ def test_confirm_trains_the_recommended_share_and_judges_it(tiny: Path, tmp_path
     lines = done.stdout.splitlines()
     assert len(lines) == 3
     assert "inside the predicted" in lines[2]
-    assert "Retention budget kept" in lines[2]
-    assert "Exam budget" in lines[2]
+    assert "Retention bpb budget kept" in lines[2]
+    assert "Exam points budget" in lines[2]
     record = json.loads((tmp_path / "tiny/sweep.json").read_text())
     (arm,) = [arm for arm in record["arms"] if arm["kind"] == "confirm"]
     report = join_report(read_records(tmp_path / "tiny"))
@@ -245,3 +249,70 @@ def test_a_confirming_arm_takes_the_settings_of_the_law(tiny: Path, tmp_path: Pa
     own = arm_recipe(one, arm)
     assert (own.mix.general, own.schedule.peak_lr) == (0.125, 0.001)
     assert own.train.seed == one.train.seed
+
+
+# --- real processes --------------------------------------------------------------------------
+
+_PASSING = {"seconds", "cost", "model"}
+
+
+def without_times(value: Any) -> Any:
+    """A report without what two runs of the same work may differ in."""
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k not in _PASSING}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+def real_recipes(tiny: Path, run_dir: Path) -> tuple[Path, Path]:
+    tree = tiny_recipe(tiny, run_dir)
+    tree["train"] = {**tree["train"], "ranks": 1, "checkpoint_tokens": 1024}
+    for source in tree["data"]["sources"]:
+        source |= {"max_epochs": 50, "heldout": 0.1}
+    trunk = write_recipe(run_dir / "trunk.yaml", tree | {"name": "trunk"})
+    swept = tree | {
+        "base": {"model": str(run_dir / "trunk")},
+        "budget": {"retention_bpb": 0.5},
+        "sweep": {"general": [0, 0.25, 0.5, 1]},
+    }
+    return trunk, write_recipe(run_dir / "sweep.yaml", swept)
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_ends_in_the_same_report(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    trees = []
+    for name, kills in (("whole", ()), ("killed", (9.0, 24.0))):
+        trunk, swept = real_recipes(tiny, tmp_path / name)
+        assert alloy("train", trunk).returncode == 0
+        for seconds in kills:
+            process = subprocess.Popen(
+                [ALLOY, "sweep", str(swept)], start_new_session=True, stderr=subprocess.DEVNULL
+            )
+            time.sleep(seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for pid in session_members(process.pid):
+                os.kill(pid, signal.SIGKILL)
+        done = alloy("sweep", swept)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.splitlines()[-1].strip()
+        trees.append(without_times(join_report(read_records(tmp_path / name / "tiny"))))
+    text = json.dumps(trees[1]).replace(str(tmp_path / "killed"), str(tmp_path / "whole"))
+    whole = json.dumps(trees[0])
+    assert text == whole
+    assert len(trees[0]["law"]) == 2
+    assert trees[0]["arms"][0]["curve"] is not None
+
+
+def session_members(session: int) -> list[int]:
+    """Processes that a kill of the leader's group left: the launcher's ranks have their own."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session:
+            found.append(int(path.parent.name))
+    return found

@@ -14,6 +14,7 @@ from alloy.commands.shared import (
     show,
     table,
 )
+from configs import CheckFailed
 
 
 @click.command()
@@ -31,6 +32,7 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
         sources = [asdict(r) for r in reports]
         found = {"sources": sources, "packing": packing, "decontaminated": removed}
         emit({**found, "ledger_balanced": balanced})
+        _require(balanced)
         return
     rows = [
         [
@@ -52,3 +54,9 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
             click.echo(f"{r.name}: dropped {count:,} {reason}, listed in {r.quarantine}")
     for line in [*packing_lines(packing), *map(removal_line, removed)]:
         click.echo(line)
+    _require(balanced)
+
+
+def _require(balanced: bool) -> None:
+    if not balanced:
+        raise CheckFailed("a ledger does not balance, see `alloy build --json`", "report it")

@@ -12,10 +12,10 @@ from alloy.commands.shared import (
     emit,
     load,
     packing_lines,
+    phase_table,
     recipe_options,
     removal_line,
     show,
-    table,
 )
 from alloy.erasing import erase_documents
 from alloy.planning import Planned
@@ -151,20 +151,14 @@ def _damage(recipe: Recipe, planned: Planned) -> list[str]:
 
 
 def render(found: dict[str, Any]) -> str:
-    rows = [
-        [
-            f"{phase['name']} / {source['name']}",
-            f"{source['asked_share']:.4%}",
-            f"{source['realised_share']:.4%}",
-            f"{source['rows']:,}",
-            f"{source['supervised_tokens']:,}",
-            f"{source['epochs']:.3f}",
-            f"{source['max_prefix_deviation_rows']:.3f}",
-        ]
-        for phase in found["phases"]
-        for source in phase["sources"]
+    columns = [
+        ("asked", "asked_share", ".4%"),
+        ("realised", "realised_share", ".4%"),
+        ("rows", "rows", ","),
+        ("supervised", "supervised_tokens", ","),
+        ("epochs", "epochs", ".3f"),
+        ("deviation", "max_prefix_deviation_rows", ".3f"),
     ]
-    header = ["phase / source", "asked", "realised", "rows", "supervised", "epochs", "deviation"]
     notes = [*packing_lines(found["packing"]), *map(removal_line, found["decontaminated"])]
     notes += [f"{name}: {n:,} erased" for name, n in found["erased_documents"].items() if n]
-    return "\n".join([table(header, rows), *notes])
+    return "\n".join([phase_table(found["phases"], columns), *notes])

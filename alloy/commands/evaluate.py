@@ -37,7 +37,10 @@ def command(
     if summary["exam"] is not None:
         click.echo(f"exam accuracy {summary['exam']['accuracy']:.4f} of {summary['exam']['n']}")
     for task, scores in summary["domain"].items():
-        click.echo(f"{task} weighted F1 {scores['f1_weighted']:.4f} of {scores['n']}")
+        measure = scores["headline"].replace("_", " ")
+        click.echo(f"{task} {measure} {scores['domain_f1']:.4f} of {scores['n']}")
     for source, scores in summary["bpb"].items():
         click.echo(f"{source} ({scores['role']}) bits per byte {scores['bpb']:.4f}")
+    for caveat in summary["caveats"]:
+        click.echo(f"caveat: {caveat}", err=True)
     click.echo(str(folder))

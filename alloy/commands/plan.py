@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from alloy.arms import arm_recipe, arms
-from alloy.commands.shared import emit, load, packing_lines, recipe_options, table
+from alloy.commands.shared import emit, load, packing_lines, phase_table, recipe_options, table
 from alloy.planning import Planned, plan_recipe
 from alloy.start_matrix import described, start_lines
 from configs import Recipe
@@ -105,19 +105,13 @@ def _domain(plan: Plan) -> dict[str, int]:
 
 def render(answer: dict[str, Any]) -> str:
     mark = "  (estimated: not all sources are built)" if answer["estimated"] else ""
-    rows = [
-        [
-            f"{phase['name']} / {part['name']}",
-            f"{part['share']:.4%}",
-            f"{part['rows']:,}",
-            f"{part['tokens']:,}",
-            f"{part['supervised_tokens']:,}",
-            f"{part['epochs']:.3f}",
-        ]
-        for phase in answer["phases"]
-        for part in phase["sources"]
+    columns = [
+        (f"share of {answer['unit']}", "share", ".4%"),
+        ("rows", "rows", ","),
+        ("tokens", "tokens", ","),
+        ("supervised", "supervised_tokens", ","),
+        ("epochs", "epochs", ".3f"),
     ]
-    header = ["phase / source", f"share of {answer['unit']}", "rows", "tokens", "supervised"]
     error = max(phase["weight_error"] for phase in answer["phases"])
     rates = "  ".join(f"{p['step']}: {p['lr']:.3g}" for p in answer["learning_rate"])
     return "\n".join(
@@ -125,7 +119,7 @@ def render(answer: dict[str, Any]) -> str:
             f"{answer['name']}: {answer['steps']:,} steps of {answer['batch_rows']:,} rows x "
             f"{answer['seq_len']:,} = {answer['tokens']:,} tokens "
             f"({_asked(answer)}){mark}",
-            table([*header, "epochs"], rows),
+            phase_table(answer["phases"], columns),
             *packing_lines(answer["packing"]),
             f"slot weights are off by at most {error:.2g} of themselves",
             f"learning rate by step: {rates}",

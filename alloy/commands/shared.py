@@ -62,6 +62,17 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     )
 
 
+def phase_table(phases: list[dict[str, Any]], columns: list[tuple[str, str, str]]) -> str:
+    """A row for each source of each phase; ``columns`` are (header, key, format)."""
+    rows = [
+        [f"{phase['name']} / {source['name']}"]
+        + [format(source[key], form) for _, key, form in columns]
+        for phase in phases
+        for source in phase["sources"]
+    ]
+    return table(["phase / source", *(header for header, _, _ in columns)], rows)
+
+
 def packing_lines(packing: dict[str, Any]) -> list[str]:
     """What the rows of each source leave out, besides what has lines of its own."""
     return [

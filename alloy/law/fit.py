@@ -102,7 +102,10 @@ class Law:
         run_low, run_high = np.quantile(draws + self.draw_sd[:, None] * further, LEVELS, axis=0)
         least, most = self.share_range
         at = self.runs.tokens.max() if tokens is None else tokens
-        outside = not self.runs.tokens.min() <= at <= self.runs.tokens.max()
+        outside = (
+            self.form.tokens != "fixed"
+            and not self.runs.tokens.min() <= at <= self.runs.tokens.max()
+        )
         return Prediction(
             value=self.curve(share, tokens),
             low=low,

@@ -1,6 +1,6 @@
 """The forgetting report: JSON records of a sweep to one page that can be believed.
 
-    sweep.json, evals/*, arms/* ─▶ records ─▶ Records ─▶ join ─▶ report (dict)
+    sweep.json, evals/*, arms/* ─▶ records ─▶ Records ─▶ grouping, join ─▶ report (dict)
     report ─▶ page (figures ─▶ charts ─▶ SVG) ─▶ report.html
     report ─▶ report.json, markdown ─▶ report.md, headline ─▶ the terminal's table
 

@@ -1,6 +1,7 @@
 """Budgets to verdicts, and the saturation check. Pure, on the report's own numbers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from alloy.report.text import number
@@ -13,13 +14,50 @@ NO_RETENTION = "replayed text only: no retention claim"
 NO_RATIO = "no measured ratio keeps this budget"
 
 
-def verdicts(base: Tree, change: Tree, budget: Tree) -> list[Tree]:
-    """One verdict a budget that is set; drops and bounds are in the budget's own unit."""
+@dataclass(frozen=True, kw_only=True)
+class BudgetWords:
+    """How a budget and its numbers are written."""
+
+    title: str
+    unit: str
+    change_kind: str
+    plain_kind: str
+
+
+WORDS = {
+    "mmlu_points": BudgetWords(
+        title="exam points", unit=" points", change_kind="signed_points", plain_kind="plain_points"
+    ),
+    "retention_bpb": BudgetWords(
+        title="retention bpb", unit=" bpb", change_kind="bpb_change", plain_kind="bpb"
+    ),
+    "domain_f1": BudgetWords(
+        title="domain F1", unit=" F1", change_kind="f1_change", plain_kind="f1"
+    ),
+}
+
+
+def verdicts(base: Tree, change: Tree, budget: Tree, f1_cost: Tree | None = None) -> list[Tree]:
+    """One verdict a budget that is set; drops and bounds are in the budget's own unit.
+
+    ``f1_cost`` is the change of F1 against the least general arm; None: not judged by it.
+    """
     found = []
     if budget["mmlu_points"] is not None:
         found.append(exam_verdict(base, change["exam"], budget["mmlu_points"]))
     if budget["retention_bpb"] is not None:
         found.append(_retention_verdict(change["retention_bpb"], budget["retention_bpb"]))
+    if budget["domain_f1"] is not None and f1_cost is not None:
+        found.append(
+            _verdict(
+                "domain_f1",
+                budget["domain_f1"],
+                drop=0.0 - f1_cost["change"],
+                lower=f1_cost["drop_lower"],
+                upper=f1_cost["drop_upper"],
+                detectable=None,
+            )
+        )
     return found
 
 
@@ -43,6 +81,12 @@ def _retention_verdict(change: Tree | None, allowed: float) -> Tree:
     """Whether bits per byte of retention text rise by at most ``allowed``."""
     if change is None:
         return _undecided("retention_bpb", allowed, NO_RETENTION)
+    if change["interval"] is None:
+        reason = (
+            f"inconclusive: a change of {number(change['change'], 'bpb_change')} bpb was measured "
+            f"on {change['documents']} documents, too few for an interval"
+        )
+        return _undecided("retention_bpb", allowed, reason)
     return _verdict(
         "retention_bpb",
         allowed,
@@ -81,6 +125,7 @@ def _verdict(
         "lower_bound": lower,
         "upper_bound": upper,
         "detectable": detectable,
+        "underpowered": word == "inconclusive" and detectable is not None and detectable > allowed,
         "text": _sentence(word, budget, allowed, drop, lower, upper, detectable),
     }
 
@@ -94,6 +139,7 @@ def _undecided(budget: str, allowed: float, reason: str) -> Tree:
         "lower_bound": None,
         "upper_bound": None,
         "detectable": None,
+        "underpowered": False,
         "text": reason,
     }
 
@@ -107,7 +153,7 @@ def _sentence(
     upper: float,
     detectable: float | None,
 ) -> str:
-    kind, unit = ("signed_points", " points") if budget == "mmlu_points" else ("bpb_change", " bpb")
+    kind, unit = WORDS[budget].change_kind, WORDS[budget].unit
     limit = f"{allowed:g}{unit}"
     if word == "kept":
         return f"kept: the loss is at most {number(upper, kind)}{unit}, within {limit}"
@@ -122,11 +168,6 @@ def _sentence(
             f"{sentence}; underpowered: these questions detect {detectable:.1f}{unit}, not {limit}"
         )
     return sentence
-
-
-def budget_name(budget: str) -> str:
-    """How a budget is called in text."""
-    return {"mmlu_points": "exam points", "retention_bpb": "retention bpb"}[budget]
 
 
 def saturation(base: Tree, arms: Sequence[Tree]) -> Tree | None:

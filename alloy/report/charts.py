@@ -82,8 +82,11 @@ class Chart:
     height: int = 360
 
 
-def draw(chart: Chart, key: str) -> str:
-    """The chart as one ``<svg>`` element; ``key`` makes its ids unique on the page."""
+def draw(chart: Chart, key: str, prefix: str = "") -> str:
+    """The chart as one ``<svg>`` element; ``key`` makes its ids unique on the page.
+
+    ``prefix`` is put before the JSON paths of its points.
+    """
     legend, legend_height = _legend(chart) if chart.legend else ("", 0)
     left = 22 + max((text_width(text) for _, text in chart.y.ticks), default=0) + 10
     frame = Box(left=left, top=10 + legend_height, right=chart.width - 14, bottom=chart.height - 46)
@@ -95,7 +98,7 @@ def draw(chart: Chart, key: str) -> str:
         legend,
         _axes(chart, frame),
         *(_guide(chart, guide, frame) for guide in chart.guides),
-        *(_series(chart, series, frame) for series in chart.series),
+        *(_series(chart, series, frame, prefix) for series in chart.series),
         _labels(chart, frame),
         "</svg>",
     ]
@@ -140,7 +143,7 @@ def _guide(chart: Chart, guide: Guide, frame: Box) -> str:
     return _line(x, frame.top, x, frame.bottom, f"{kind}guide")
 
 
-def _series(chart: Chart, series: Series, frame: Box) -> str:
+def _series(chart: Chart, series: Series, frame: Box, prefix: str) -> str:
     places = [(_x(chart, frame, p.x), _y(chart, frame, p.y)) for p in series.points]
     parts = [f'<g class="{_style_class(series.style)}">', _band(chart, series, frame)]
     if series.line and len(places) > 1:
@@ -150,7 +153,7 @@ def _series(chart: Chart, series: Series, frame: Box) -> str:
         parts.append(f'<polyline class="curve" points="{path}"{dashes}/>')
     if series.markers:
         parts.extend(
-            _point(chart, series, point, frame, at)
+            _point(chart, series, point, frame, at, prefix)
             for i, (point, at) in enumerate(zip(series.points, places, strict=True))
             if i % series.mark_every == _first_mark(series)
         )
@@ -174,7 +177,9 @@ def _first_mark(series: Series) -> int:
     return series.style * series.mark_every // STYLES % series.mark_every
 
 
-def _point(chart: Chart, series: Series, point: Point, frame: Box, at: tuple[float, float]) -> str:
+def _point(
+    chart: Chart, series: Series, point: Point, frame: Box, at: tuple[float, float], prefix: str
+) -> str:
     x, y = at
     style = series.style if point.style is None else point.style
     parts = [f'<g class="{_style_class(style)}">']
@@ -185,7 +190,7 @@ def _point(chart: Chart, series: Series, point: Point, frame: Box, at: tuple[flo
         low, high = (_y(chart, frame, _inside(v, chart.y)) for v in point.y_interval)
         parts.append(_line(x, low, x, high, "whisker"))
     paths = "".join(
-        f' data-{axis}-path="{escape(path)}" data-{axis}="{value!r}"'
+        f' data-{axis}-path="{escape(prefix + path)}" data-{axis}="{value!r}"'
         for axis, path, value in (("x", point.x_path, point.x), ("y", point.y_path, point.y))
         if path
     )

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from alloy.report.inputs import DomainRow, ExamRow
 from alloy.report.records import Entry
-from alloy.report.schema import DomainRow, ExamRow
 from alloy.report.scores import ROLES, SEED, bpb_rows
 from evals import bootstrap, stats
 
@@ -89,6 +89,8 @@ def f1_change(base: Sequence[DomainRow], arm: Sequence[DomainRow], resamples: in
     return {
         "change": found.value,
         "interval": [found.low, found.high],
+        "drop_lower": -found.upper,
+        "drop_upper": -found.lower,
         "n": len(pairs),
         "unpaired": unpaired,
         "lost": test.lost,
@@ -111,11 +113,12 @@ def bpb_change(base: Entry, arm: Entry, role: str, resamples: int) -> Tree | Non
         resamples,
         SEED,
     )
+    enough = len(pairs) >= bootstrap.FEWEST_DOCUMENTS
     return {
         "change": found.value,
-        "interval": [found.low, found.high],
-        "lower": found.lower,
-        "upper": found.upper,
+        "interval": [found.low, found.high] if enough else None,
+        "lower": found.lower if enough else None,
+        "upper": found.upper if enough else None,
         "documents": len(pairs),
         "unpaired": unpaired,
     }

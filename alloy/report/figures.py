@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alloy.report.axis import linear_axis
-from alloy.report.charts import Chart, Guide, Point, Series, draw, extent, flatten, pair
+from alloy.report.charts import Chart, Guide, Point, Series, extent, flatten, pair
 from alloy.report.share_figures import Figure, share_figures
 from alloy.report.text import number, visible
 
@@ -61,7 +61,7 @@ def _front(report: Tree) -> Figure | None:
         "Up and to the right is better. Labels are general shares, whiskers 95% intervals; the "
         "dashed line joins the models that no other measured one beats on both axes."
     )
-    return Figure(group="front", svg=draw(chart, "front"), caption=caption)
+    return Figure(group="front", key="front", chart=chart, caption=caption)
 
 
 def _exam_guides(report: Tree) -> list[Guide]:
@@ -108,15 +108,15 @@ def _loss(report: Tree) -> Figure | None:
     if not series:
         return None
     steps = max(arm["curve"]["steps_per_point"] for arm in report["arms"] if arm["curve"])
-    svg = _curve_chart(
-        series, "loss", "Training loss over tokens", "training loss (nats per token)", "f1"
+    chart = _curve_chart(
+        series, "Training loss over tokens", "training loss (nats per token)", "f1"
     )
     averaged = f" Each point is the mean of up to {steps} logged steps." if steps > 1 else ""
     caption = (
         "Training loss on each arm's own blend; arms with different blends are not comparable "
         f"by it.{averaged}"
     )
-    return Figure(group="training", svg=svg, caption=caption)
+    return Figure(group="training", key="loss", chart=chart, caption=caption)
 
 
 def _learning_rate(report: Tree) -> Figure | None:
@@ -128,8 +128,8 @@ def _learning_rate(report: Tree) -> Figure | None:
         first = series[0]
         series = [Series(name="all arms", points=first.points, style=0, markers=False)]
         caption = "Learning rate over tokens, the same in all arms."
-    svg = _curve_chart(series, "lr", "Learning rate over tokens", "learning rate", "lr")
-    return Figure(group="training", svg=svg, caption=caption)
+    chart = _curve_chart(series, "Learning rate over tokens", "learning rate", "lr")
+    return Figure(group="training", key="lr", chart=chart, caption=caption)
 
 
 def _curves(report: Tree, field: str) -> list[Series]:
@@ -166,8 +166,9 @@ def _source_losses(arm: Tree, i: int, label: str, names: Sequence[str]) -> Figur
     if not series:
         return None
     title = f"Training loss by source, {label}"
-    svg = _curve_chart(series, f"source-{i}", title, "loss (nats per token)", "f1", small=True)
-    return Figure(group="sources", svg=svg, caption=f"{label}: {visible(arm['name'], 40)}")
+    chart = _curve_chart(series, title, "loss (nats per token)", "f1", small=True)
+    caption = f"{label}: {visible(arm['name'], 40)}"
+    return Figure(group="sources", key=f"source-{i}", chart=chart, caption=caption)
 
 
 def _curve_points(curve: Tree, values: Sequence[float | None]) -> tuple[Point, ...]:
@@ -179,10 +180,10 @@ def _curve_points(curve: Tree, values: Sequence[float | None]) -> tuple[Point, .
 
 
 def _curve_chart(
-    series: Sequence[Series], key: str, title: str, y_label: str, kind: str, small: bool = False
-) -> str:
+    series: Sequence[Series], title: str, y_label: str, kind: str, small: bool = False
+) -> Chart:
     every = flatten(series)
-    chart = Chart(
+    return Chart(
         title=title,
         description=f"{y_label} by tokens trained, {len(series)} curves.",
         x=linear_axis("tokens trained", [0.0, *(p.x for p in every)], "tokens", floor=0.0),
@@ -193,4 +194,3 @@ def _curve_chart(
         width=400 if small else 560,
         height=300 if small else 360,
     )
-    return draw(chart, key)

@@ -16,6 +16,8 @@ _COLUMNS = (
     "never",
     "change",
     "F1",
+    "prec.",
+    "recall",
     "gen. bpb",
     "ret. bpb",
     "dom. bpb",
@@ -29,13 +31,21 @@ _LEGEND = (
 
 
 def headline_table(report: Tree) -> str:
-    """Fixed-width text with one row for the base and each arm, for a terminal."""
+    """Fixed-width text with one row for the base and each arm, for a terminal.
+
+    Runs against other bases follow in tables of their own.
+    """
+    tables = [_text_table(one) for one in (report, *report["others"])]
+    return "\n\n".join([*tables, _LEGEND]).translate(_ASCII)
+
+
+def _text_table(report: Tree) -> str:
     rows: list[list[str]] = [[*_COLUMNS]]
     rows += [_cells(entry) for entry in (report["base"], *report["arms"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
     lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, "", _LEGEND]).translate(_ASCII)
+    return "\n".join(lines)
 
 
 def _aligned(row: list[str], widths: list[int]) -> list[str]:
@@ -58,6 +68,8 @@ def _cells(entry: Tree) -> list[str]:
         number(entry["exam_accuracy_unreplayed"], "percent"),
         number(exam["change"] if exam else None, "points"),
         number(entry["domain_f1"], "f1"),
+        number(entry["domain_precision"], "f1"),
+        number(entry["domain_recall"], "f1"),
         number(entry["general_bpb"], "bpb"),
         number(entry["retention_bpb"], "bpb"),
         number(entry["domain_bpb"], "bpb"),
@@ -77,7 +89,7 @@ def verdict_word(entry: Tree) -> str:
 
 
 def markdown_table(report: Tree) -> str:
-    """The same table for Markdown."""
+    """The table of one report for Markdown."""
     lines = [_row(_COLUMNS), _row(["---", *["---:"] * (len(_COLUMNS) - 2), "---"])]
     lines += [
         _row([escape_markdown(c) for c in _cells(e)]) for e in (report["base"], *report["arms"])

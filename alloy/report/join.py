@@ -7,29 +7,43 @@ the views compute nothing.
 from collections.abc import Sequence
 from typing import Any
 
-from alloy.report.budgets import exam_verdict, overall, saturation, verdicts
+from alloy.report.budgets import WORDS, exam_verdict, overall, saturation, verdicts
 from alloy.report.caveats import caveats
-from alloy.report.compare import change_against_base, subject_changes
+from alloy.report.compare import change_against_base, f1_change, subject_changes
+from alloy.report.cost import run_cost, total_cost
+from alloy.report.grouping import group_records
+from alloy.report.inputs import ArmSpec, BaseSpec, Receipt, Record
 from alloy.report.laws import confirmations, fit_laws, laws_tree
 from alloy.report.recommendation import recommended
 from alloy.report.records import Entry, Records
-from alloy.report.schema import ArmSpec, BaseSpec, Receipt, Record
+from alloy.report.schema import SCHEMA_VERSION
 from alloy.report.scores import curve, finite, model_scores
 from evals import stats
 
 Tree = dict[str, Any]
-SCHEMA_VERSION = 1
 _TESTS_OVER_ARMS = ("exam", "exam_replayed", "exam_unreplayed", "cloze", "domain_f1")
 
 
-def join_report(records: Records) -> Tree:
-    """The whole report as JSON values; numbers that were not measured are None."""
+def join_reports(found: Sequence[Records], price: float | None = None) -> Tree:
+    """One report of several folders: pooled where they share a base, beside each other where not.
+
+    Each arm is compared with its own base only.
+    """
+    first, *others = [join_report(records, price) for records in group_records(found)]
+    return {**first, "others": others}
+
+
+def join_report(records: Records, price: float | None = None) -> Tree:
+    """The whole report as JSON values; numbers that were not measured are None.
+
+    ``price`` is of one rank for an hour, in whatever money.
+    """
     sweep = records.sweep
-    budget = sweep.budget.model_dump(include={"mmlu_points", "retention_bpb"})
+    budget = sweep.budget.model_dump(include=set(WORDS))
     base, problems = _base_entry(records.base, records.resamples)
     arms = []
     for entry in records.arms:
-        arm, more = _arm_entry(records, base, entry, budget)
+        arm, more = _arm_entry(records, base, entry, budget, price)
         arms.append(arm)
         problems += more
     _adjust_over_arms(arms)
@@ -40,6 +54,7 @@ def join_report(records: Records) -> Tree:
         "seconds": finite(sweep.seconds),
         "tokens_per_arm": sweep.tokens_per_arm,
         "budget": budget,
+        "cost": total_cost(arms, price),
         "base": base,
         "arms": arms,
         "saturation": saturation(base, arms),
@@ -47,7 +62,8 @@ def join_report(records: Records) -> Tree:
         "recommendation": recommended(base, arms, budget, laws),
         "confirmations": confirmations(laws, arms),
     }
-    return _json_values({**report, "caveats": caveats(report, sweep.note, problems)})
+    told = caveats(report, sweep.note, problems)
+    return _json_values({**report, "caveats": told, "others": []})
 
 
 def _base_entry(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
@@ -68,13 +84,14 @@ def _base_entry(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
     return fields, _told(spec.name, entry, contradictions)
 
 
-def _arm_entry(records: Records, base: Tree, entry: Entry, budget: Tree) -> tuple[Tree, list[str]]:
-    spec = entry.spec
-    assert isinstance(spec, ArmSpec)
+def _arm_entry(
+    records: Records, base: Tree, entry: Entry, budget: Tree, price: float | None
+) -> tuple[Tree, list[str]]:
+    spec = _arm_spec(entry)
     scores, contradictions = model_scores(entry, records.resamples)
     change = change_against_base(records.base, entry, records.resamples)
     evaluated = bool(entry.exam or entry.domain or entry.bpb)
-    judged = verdicts(base, change, budget) if evaluated else []
+    judged = verdicts(base, change, budget, _f1_cost(records, entry)) if evaluated else []
     fields = {
         "name": spec.name,
         "kind": spec.kind,
@@ -89,6 +106,7 @@ def _arm_entry(records: Records, base: Tree, entry: Entry, budget: Tree) -> tupl
         "verdicts": judged,
         "replayed_verdict": _replayed_verdict(base, change, budget),
         "curve": curve(entry),
+        "cost": run_cost(entry.metrics, spec.ranks, price),
         "receipt": _receipt(entry.receipt),
         "lineage": _dumped(entry.lineage),
     }
@@ -98,6 +116,25 @@ def _arm_entry(records: Records, base: Tree, entry: Entry, budget: Tree) -> tupl
             row["change"] = changes.get(row["name"])
     contradictions += _f1_contradiction(base, fields)
     return fields, _told(spec.name, entry, contradictions)
+
+
+def _f1_cost(records: Records, entry: Entry) -> Tree | None:
+    """F1 against the arm with the least general text; None for it, and where it is no matter."""
+    task = next(iter(records.base.domain), None)
+    judged = [(_arm_spec(arm), arm) for arm in records.arms if task in arm.domain]
+    judged = [(spec, arm) for spec, arm in judged if spec.kind == "arm"]
+    own = _arm_spec(entry)
+    if task is None or not judged or own.kind not in ("arm", "confirm"):
+        return None
+    spec, least = min(judged, key=lambda pair: pair[0].general_share)
+    if own.general_share <= spec.general_share:
+        return None
+    return f1_change(least.domain[task], entry.domain.get(task, ()), records.resamples)
+
+
+def _arm_spec(entry: Entry) -> ArmSpec:
+    assert isinstance(entry.spec, ArmSpec)
+    return entry.spec
 
 
 def _f1_contradiction(base: Tree, arm: Tree) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from alloy.law.fit import FEWEST_SHARES, Law, Runs, fit_law
 from alloy.law.forms import Array
+from alloy.report.budgets import WORDS
 from alloy.report.paths import lookup
 from alloy.report.scores import finite
 from alloy.report.text import number
@@ -78,7 +79,7 @@ def fit_laws(arms: Sequence[Tree]) -> dict[str, FittedLaw]:
     text says nothing of the domain side.
     """
     entering = [arm for arm in arms if arm["kind"] in ("arm", "control")]
-    entering = [arm for arm in entering if arm["settings"] == entering[0]["settings"]]
+    entering = [arm for arm in entering if _settings(arm) == _settings(entering[0])]
     found = {}
     for quantity in QUANTITIES:
         rows = [
@@ -94,6 +95,11 @@ def fit_laws(arms: Sequence[Tree]) -> dict[str, FittedLaw]:
         law = fit_law(Runs(share=share, tokens=tokens, loss=values))
         found[quantity.name] = FittedLaw(quantity=quantity, law=law)
     return found
+
+
+def _settings(arm: Tree) -> Tree:
+    """What makes an arm another experiment: tokens are an axis of the law itself."""
+    return {key: value for key, value in arm["settings"].items() if key != "schedule.tokens"}
 
 
 def laws_tree(laws: dict[str, FittedLaw], arms: Sequence[Tree]) -> list[Tree]:
@@ -143,7 +149,7 @@ def _law_text(fitted: FittedLaw, arms: Sequence[Tree]) -> str:
     )
     if noise.misfit_p is not None and noise.misfit_p < 0.05:
         text += "; the curve misses the means by more than noise, which widens its interval"
-    others = sum(a["kind"] == "arm" and a["settings"] != arms[0]["settings"] for a in arms)
+    others = sum(a["kind"] == "arm" and _settings(a) != _settings(arms[0]) for a in arms)
     return text + (f"; {others} arms with other settings are left out." if others else ".")
 
 
@@ -164,10 +170,7 @@ def _confirmation(laws: dict[str, FittedLaw], index: int, arm: Tree) -> Tree:
         words = [row["text"] for row in judged]
         text = f"The confirming run at {share} general, which no law was fitted to: "
         text += "; ".join(words) + "."
-    budgets = [
-        f"{'exam' if v['budget'] == 'mmlu_points' else 'retention'} budget {v['text']}"
-        for v in arm["verdicts"]
-    ]
+    budgets = [f"{WORDS[v['budget']].title} budget {v['text']}" for v in arm["verdicts"]]
     return {
         "arm": arm["name"],
         "arm_index": index,
@@ -181,7 +184,7 @@ def _confirmation(laws: dict[str, FittedLaw], index: int, arm: Tree) -> Tree:
 def _predicted(fitted: FittedLaw, arm: Tree) -> Tree:
     quantity = fitted.quantity
     measured = finite(lookup(arm, quantity.path))
-    told = fitted.law.predict(fitted.shares(np.array([arm["general_share"]])))
+    told = fitted.law.predict(fitted.shares(np.array([arm["general_share"]])), arm["tokens"])
     value, low, high = float(told.value[0]), float(told.run_low[0]), float(told.run_high[0])
     inside = None if measured is None else low <= measured <= high
     shown = [number(v, quantity.kind) for v in (measured, low, high)]

@@ -2,14 +2,22 @@
 
 from typing import Any
 
+from alloy.report.budgets import WORDS
 from alloy.report.headline import escape_markdown, markdown_table
-from alloy.report.text import MISSING, number
+from alloy.report.text import MISSING, number, with_interval
 
 Tree = dict[str, Any]
 
 
 def markdown_report(report: Tree) -> str:
-    """Recommendation, caveats, headline table, comparisons, verdicts, receipts."""
+    """Recommendation, caveats, headline table, comparisons, verdicts, law, cost, receipts.
+
+    Runs against other bases follow, each in the same way.
+    """
+    return "\n".join(_one_report(one) for one in (report, *report["others"]))
+
+
+def _one_report(report: Tree) -> str:
     parts = [
         f"# Forgetting report: {escape_markdown(report['name'], 120)}",
         _recommendation(report),
@@ -23,6 +31,8 @@ def markdown_report(report: Tree) -> str:
         _budgets(report),
         "## The law of the ratio",
         _law(report),
+        "## Cost",
+        _cost(report),
         "## Receipts",
         _receipts(report),
     ]
@@ -71,15 +81,14 @@ def _changes(report: Tree) -> str:
 def _with_interval(change: Tree | None, kind: str) -> str:
     if change is None:
         return MISSING
-    low, high = (number(value, kind) for value in change["interval"])
-    return f"{number(change['change'], kind)} ({low} to {high})"
+    return with_interval(change["change"], change["interval"], kind)
 
 
 def _budgets(report: Tree) -> str:
     lines = []
     for arm in report["arms"]:
         for verdict in arm["verdicts"]:
-            name = "exam" if verdict["budget"] == "mmlu_points" else "retention"
+            name = WORDS[verdict["budget"]].title
             lines.append(
                 f"- {escape_markdown(arm['name'], 40)}, {name}: {escape_markdown(verdict['text'])}"
             )
@@ -90,6 +99,24 @@ def _law(report: Tree) -> str:
     told = [*report["law"], *report["confirmations"]]
     lines = [f"- {escape_markdown(one['text'])}" for one in told]
     return "\n".join(lines) or "No law is fitted: it needs arms at four general shares or more."
+
+
+def _cost(report: Tree) -> str:
+    header = ["model", "tokens", "tokens a second", "ranks", "rank-hours", "money"]
+    rows = []
+    for arm in report["arms"]:
+        cost = arm["cost"] or {}
+        rows.append(
+            [
+                escape_markdown(arm["name"], 40),
+                number(arm["tokens"], "tokens"),
+                number(cost.get("tokens_per_second"), "count"),
+                number(cost.get("ranks"), "count"),
+                number(cost.get("rank_hours"), "hours"),
+                number(cost.get("money"), "money"),
+            ]
+        )
+    return _table(header, rows)
 
 
 def _receipts(report: Tree) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from alloy.report.budgets import WORDS
+from alloy.report.charts import draw
 from alloy.report.figures import arm_labels, figures
 from alloy.report.headline import verdict_word
 from alloy.report.paths import lookup
@@ -21,7 +23,7 @@ _HERE = Path(__file__).parent
 
 
 def html_page(report: Tree) -> str:
-    """The report as one self-contained HTML document."""
+    """The report, with those of other bases below it, as one self-contained HTML document."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -29,27 +31,46 @@ def html_page(report: Tree) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    groups: dict[str, list[Any]] = {}
-    for figure in figures(report):
-        shown = {"svg": Markup(figure.svg), "caption": figure.caption}
-        groups.setdefault(figure.group, []).append(shown)
-    view = _View(report)
+    bodies = [_body(environment, report, "")]
+    bodies += [
+        _body(environment, other, f"others.{i}.") for i, other in enumerate(report["others"])
+    ]
     return environment.get_template("page.html.j2").render(
         report=report,
         css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        groups=groups,
-        n=view.number,
-        between=view.interval,
-        said=view.text,
-        named=view.name,
-        in_lineage=view.lineage_cell,
+        bodies=Markup("\n").join(bodies),
+        n=_View(report, "").number,
         visible=visible,
-        entries=[("base", report["base"])]
-        + [(f"arms.{i}", arm) for i, arm in enumerate(report["arms"])],
-        labels=arm_labels(report),
-        verdict_word=verdict_word,
-        breakdowns=[(by, breakdown(report, by)) for by in ("category", "subject")],
-        lineage_keys=_lineage_keys(report),
+    )
+
+
+def _body(environment: Environment, report: Tree, prefix: str) -> Markup:
+    """One report; ``prefix`` is where it lies in report.json."""
+    suffix = prefix.replace(".", "-").rstrip("-")
+    suffix = f"-{suffix}" if suffix else ""
+    groups: dict[str, list[Any]] = {}
+    for figure in figures(report):
+        svg = Markup(draw(figure.chart, figure.key + suffix, prefix))
+        groups.setdefault(figure.group, []).append({"svg": svg, "caption": figure.caption})
+    view = _View(report, prefix)
+    return Markup(
+        environment.get_template("body.html.j2").render(
+            report=report,
+            suffix=suffix,
+            groups=groups,
+            n=view.number,
+            between=view.interval,
+            said=view.text,
+            named=view.name,
+            in_lineage=view.lineage_cell,
+            entries=[("base", report["base"])]
+            + [(f"arms.{i}", arm) for i, arm in enumerate(report["arms"])],
+            labels=arm_labels(report),
+            verdict_word=verdict_word,
+            words=WORDS,
+            breakdowns=[(by, breakdown(report, by)) for by in ("category", "subject")],
+            lineage_keys=_lineage_keys(report),
+        )
     )
 
 
@@ -75,14 +96,14 @@ def _lineage_keys(report: Tree) -> list[str]:
 class _View:
     """Values of the report as escaped elements that carry their path."""
 
-    def __init__(self, report: Tree) -> None:
-        self._report = report
+    def __init__(self, report: Tree, prefix: str) -> None:
+        self._report, self._prefix = report, prefix
 
     def number(self, path: str, kind: str) -> Markup:
         """A number, or the dash of a missing one."""
         text = number(lookup(self._report, path), kind)
         return Markup('<span class="n" data-path="{}" data-kind="{}">{}</span>').format(
-            path, kind, text
+            self._prefix + path, kind, text
         )
 
     def interval(self, path: str, kind: str) -> Markup:
@@ -95,7 +116,7 @@ class _View:
     def text(self, path: str) -> Markup:
         """A sentence of the report."""
         return Markup('<span data-path="{}" data-kind="text">{}</span>').format(
-            path, visible(lookup(self._report, path))
+            self._prefix + path, visible(lookup(self._report, path))
         )
 
     def name(self, text: object, limit: int = 40) -> Markup:
@@ -113,4 +134,4 @@ class _View:
         whole = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         return Markup(
             '<span data-path="{}.lineage" data-key="{}" data-kind="json">{}</span>'
-        ).format(path, visible(key), self.name(whole, 18))
+        ).format(self._prefix + path, visible(key), self.name(whole, 18))

@@ -7,9 +7,9 @@ import numpy as np
 
 from alloy.law.fit import FEWEST_SHARES, LEVELS
 from alloy.law.recommend import Recommendation, recommend
-from alloy.report.budgets import NO_RATIO, budget_name
+from alloy.report.budgets import NO_RATIO, WORDS
 from alloy.report.laws import FittedLaw
-from alloy.report.text import number
+from alloy.report.text import number, with_interval
 
 Tree = dict[str, Any]
 
@@ -139,8 +139,7 @@ def _cost_text(costs: Sequence[Tree]) -> str:
     for cost in costs:
         kind = "f1_change" if cost["quantity"] == "domain_f1" else "bpb_change"
         name = "domain F1" if cost["quantity"] == "domain_f1" else "domain bits per byte"
-        low, high = (number(v, kind) for v in cost["interval"])
-        words.append(f"{name} {number(cost['change'], kind)} ({low} to {high})")
+        words.append(f"{name} {with_interval(cost['change'], cost['interval'], kind)}")
     if not words:
         return ""
     least = number(costs[0]["against_share"], "share")
@@ -181,7 +180,7 @@ def _by_arms(base: Tree, candidates: Sequence[tuple[int, Tree]], budget: Tree) -
     part = gain / full if gain is not None and full is not None and full > 0 else None
     words = [
         f"{number(arm['general_share'], 'share')} general is the smallest measured share that "
-        f"keeps every budget ({', '.join(budget_name(v['budget']) for v in arm['verdicts'])})"
+        f"keeps every budget ({', '.join(WORDS[v['budget']].title for v in arm['verdicts'])})"
     ]
     if arm["domain_f1"] is not None:
         words.append(f"its domain F1 is {number(arm['domain_f1'], 'f1')}")
@@ -207,7 +206,7 @@ def _why(budget: Tree) -> str:
 
 
 def _no_ratio(candidates: Sequence[tuple[int, Tree]], budget: Tree) -> str:
-    limits = [f"{v:g} {budget_name(k)}" for k, v in budget.items() if v is not None]
+    limits = [f"{v:g} {WORDS[k].title}" for k, v in budget.items() if v is not None]
     words = [arm["verdict"] for _, arm in candidates]
     counted = f"{words.count('broken')} broken, {words.count('inconclusive')} inconclusive"
     unjudged = words.count(None)

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from alloy.report.schema import (
+from alloy.report.inputs import (
     ArmSpec,
     BaseSpec,
     BpbRow,

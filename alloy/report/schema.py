@@ -1,205 +1,346 @@
-"""What a sweep's JSON files hold, as far as the report reads it.
+"""The shape of report.json, published as docs/report.schema.json: python -m alloy.report.schema
 
-Keys beyond these are kept. Numbers must be finite, except the loss and learning rate of a logged
-step: a run that diverged is something to report.
+Shares and accuracies are 0 to 1, budgets of the exam in points (hundredths); intervals are
+two-sided 95%, bounds one-sided 95%. A number that was not measured is null. A key may be added
+under the same ``schema_version``; one that changes or goes raises it.
 """
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Limits = tuple[float, float]
+SCHEMA_VERSION = 2
+Number = float | None
+Interval = tuple[Number, Number] | None
 
 
-class Record(BaseModel):
-    """Frozen; unknown keys are kept."""
+class Part(BaseModel):
+    """No key but those that are published."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
-
-
-class BaseSpec(Record):
-    """The base's line in sweep.json; ``annealed`` says whether its learning rate was decayed."""
-
-    name: str
-    eval: str
-    run: str | None = None
-    annealed: bool | None = None
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
-class ArmSpec(Record):
-    """An arm's line in sweep.json; folders are relative to the sweep's."""
+class Change(Part):
+    """Arm minus base over items that both answered. ``lost``: right before, wrong now."""
 
-    name: str
-    kind: Literal["arm", "control", "saturation", "confirm"]
-    general_share: float
-    tokens: int
-    seed: int | None = None
-    settings: dict[str, Any] = {}
-    """Recipe keys that this arm sets besides its share and seed."""
-    run: str
-    eval: str
-    failed: str | None = None
-
-
-class BudgetSpec(Record):
-    """The forgetting allowed: points of exam accuracy, bits-per-byte on retention text."""
-
-    mmlu_points: float | None = None
-    retention_bpb: float | None = None
+    change: float
+    interval: Interval
+    n: int
+    unpaired: int
+    lost: int
+    gained: int
+    p: float
+    """Exact McNemar test, two-sided."""
+    p_holm: Number = None
+    """Holm-adjusted over the arms, or over every row and arm of a breakdown."""
+    drop_lower: Number = None
+    drop_upper: Number = None
+    detectable: Number = None
+    """The drop that a paired test of so many questions detects with 80% power."""
 
 
-class SweepSpec(Record):
-    """sweep.json."""
+class BpbChange(Part):
+    """Arm minus base on the same documents; ``lower`` and ``upper`` are one-sided bounds.
 
-    name: str
-    base: BaseSpec
-    arms: tuple[ArmSpec, ...]
-    seconds: float | None = None
-    tokens_per_arm: int | None = None
-    budget: BudgetSpec = BudgetSpec()
-    note: str | None = None
+    Of fewer than ten documents there is no interval, and no bound."""
 
-
-class ExamSummary(Record):
-    """``exam`` of summary.json."""
-
-    accuracy: float | None = None
-    accuracy_replayed: float | None = None
-    accuracy_unreplayed: float | None = None
-    cloze_accuracy: float | None = None
-    cloze_accuracy_norm: float | None = None
-    gold_bpb: float | None = None
-    shots: int | None = None
-    at_chance: bool | None = None
-    chance_band: Limits | None = None
-    truncated_prompts: int | None = None
+    change: float
+    interval: Interval
+    lower: Number
+    upper: Number
+    documents: int
+    unpaired: int
 
 
-class DomainSummary(Record):
-    """A task of ``domain`` of summary.json."""
-
-    metric: str | None = None
-    n: int | None = None
-    f1_weighted: float | None = None
-    f1_macro: float | None = None
-    f1_micro: float | None = None
-    precision_weighted: float | None = None
-    recall_weighted: float | None = None
-    exact_match: float | None = None
-    accuracy_format_free: float | None = None
-    invalid_rate: float | None = None
-    per_level_f1: tuple[float, ...] = ()
-    interval: Limits | None = None
+class Changes(Part):
+    exam: Change | None
+    exam_replayed: Change | None
+    exam_unreplayed: Change | None
+    cloze: Change | None
+    domain_f1: Change | None
+    general_bpb: BpbChange | None
+    retention_bpb: BpbChange | None
+    domain_bpb: BpbChange | None
 
 
-class BpbSummary(Record):
-    """A source of ``bpb`` of summary.json."""
-
-    split: str | None = None
-
-
-class EvalSettings(Record):
-    """``settings`` of summary.json."""
-
-    bootstrap: int | None = None
-
-
-class Summary(Record):
-    """summary.json of an evaluation."""
-
-    model: str | None = None
-    weights_hash: str | None = None
-    task_hash: str | None = None
-    dtype: str | None = None
-    settings: EvalSettings = EvalSettings()
-    exam: ExamSummary | None = None
-    domain: dict[str, DomainSummary] = {}
-    bpb: dict[str, BpbSummary] = {}
-
-
-class SourceReceipt(Record):
-    """What one source gave to a phase."""
+class Group(Part):
+    """A subject or a category."""
 
     name: str
-    role: str | None = None
-    asked_share: float | None = None
-    realised_share: float | None = None
-    rows: float | None = None
-    tokens: float | None = None
-    supervised_tokens: float | None = None
-    epochs: float | None = None
-    max_prefix_deviation_rows: float | None = None
+    n: int
+    accuracy: Number
+    change: Change | None = None
 
 
-class PhaseReceipt(Record):
-    """A phase; its windows, which may be thousands, stay in the run's folder."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
+class DomainTask(Part):
     name: str
-    rows: float | None = None
-    sources: tuple[SourceReceipt, ...] = ()
+    metric: str | None
+    n: int | None
+    f1_weighted: Number
+    f1_macro: Number
+    f1_micro: Number
+    precision_weighted: Number
+    recall_weighted: Number
+    exact_match: Number
+    accuracy_format_free: Number
+    invalid_rate: Number
+    per_level_f1: list[Number]
+    interval: Interval
+    records: int
 
 
-class Receipt(Record):
-    """receipt.json of a run: asked against realised. ``sources`` are totals over its phases."""
-
-    ok: bool | None = None
-    problems: tuple[str, ...] = ()
-    sources: tuple[SourceReceipt, ...] = ()
-    phases: tuple[PhaseReceipt, ...] = ()
-
-
-class Lineage(Record):
-    """lineage.json of a run; ``skipped_steps`` is a count or the steps themselves."""
-
-    annealed: bool | None = None
-    skipped_steps: int | tuple[int, ...] = ()
-
-
-class ExamRow(Record):
-    subject: str
-    index: int | str
-    correct: bool
-    replayed: bool | None = None
-    category: str | None = None
-    cloze_correct: bool | None = None
-
-
-class DomainRow(Record):
-    """``label`` is the prediction as it was scored; None where it is no known label."""
-
-    id: int | str
-    gold: str
-    prediction: str | None
-    correct: bool
-    valid: bool | None = None
-    label: str | None = None
-
-    def scored_label(self) -> str:
-        """The label that F1 counts; an invalid prediction is one wrong label, as evals has it."""
-        if self.correct:
-            return self.gold
-        if "label" in self.model_fields_set or self.valid is False:
-            return self.label or ""
-        return self.prediction or ""
-
-
-class BpbRow(Record):
-    source: str
+class SourceBpb(Part):
+    name: str
     role: str
-    id: int | str
-    bits: float
+    split: str | None
+    bpb: Number
+    documents: int
     bytes: int
 
 
-class MetricsRow(Record):
-    """A logged step; a loss that is NaN or infinite is kept as such."""
+class Verdict(Part):
+    """A budget on one arm; the drop and its bounds are in the budget's own unit."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=True)
+    budget: Literal["mmlu_points", "retention_bpb", "domain_f1"]
+    allowed: float
+    verdict: Literal["kept", "broken", "inconclusive"]
+    drop: Number
+    lower_bound: Number
+    upper_bound: Number
+    detectable: Number
+    underpowered: bool
+    text: str
 
-    step: int
+
+class Model(Part):
+    """What the base and every arm have."""
+
+    name: str
+    kind: Literal["base", "arm", "control", "saturation", "confirm"]
+    general_share: Number
     tokens: int
-    loss: float | None = None
-    lr: float | None = None
-    loss_by_source: dict[str, float | None] = {}
+    failed: str | None
+    exam_accuracy: Number
+    exam_accuracy_replayed: Number
+    exam_accuracy_unreplayed: Number
+    exam_n: int | None
+    exam_n_replayed: int
+    exam_n_unreplayed: int
+    exam_interval: Interval
+    exam_interval_replayed: Interval
+    exam_interval_unreplayed: Interval
+    exam_shots: int | None
+    at_chance: bool | None
+    chance_band: Interval
+    exam_truncated_prompts: int | None
+    cloze_accuracy: Number
+    cloze_accuracy_norm: Number
+    gold_bpb: Number
+    by_category: list[Group]
+    by_subject: list[Group]
+    domain_task: str | None
+    domain_n: int | None
+    domain_f1: Number
+    domain_interval: Interval
+    domain_precision: Number
+    domain_recall: Number
+    domain_f1_macro: Number
+    domain_tasks: list[DomainTask]
+    general_bpb: Number
+    general_bpb_interval: Interval
+    retention_bpb: Number
+    retention_bpb_interval: Interval
+    domain_bpb: Number
+    domain_bpb_interval: Interval
+    bpb_by_source: list[SourceBpb]
+    dtype: str | None
+    model: str | None
+    weights_hash: str | None
+    task_hash: str | None
+    lineage: dict[str, Any] | None
+
+
+class BaseModelEntry(Model):
+    annealed: bool | None
+
+
+class SourceLoss(Part):
+    name: str
+    loss: list[Number]
+
+
+class Curve(Part):
+    """Training, in few points: each the mean of its logged steps."""
+
+    steps_logged: int
+    steps_per_point: int
+    non_finite: int
+    tokens: list[int]
+    lr: list[Number]
+    loss: list[Number]
+    loss_by_source: list[SourceLoss]
+
+
+class Cost(Part):
+    train_seconds: float
+    tokens_per_second: float
+    ranks: int | None
+    rank_hours: Number
+    money: Number
+
+
+class Arm(Model):
+    seed: int | None
+    settings: dict[str, Any]
+    """Recipe keys that the arm sets besides its share and seed."""
+    change: Changes
+    verdict: Literal["kept", "broken", "inconclusive"] | None
+    verdicts: list[Verdict]
+    replayed_verdict: Verdict | None
+    curve: Curve | None
+    cost: Cost | None
+    receipt: dict[str, Any] | None
+
+
+class Budget(Part):
+    mmlu_points: Number
+    retention_bpb: Number
+    domain_f1: Number
+    """F1 that mixing may cost, against the least general arm."""
+
+
+class TotalCost(Part):
+    arms: int
+    rank_hours: Number
+    price_per_rank_hour: Number
+    money: Number
+
+
+class FormError(Part):
+    form: str
+    error: Number
+
+
+class LawCurve(Part):
+    """A law over the general share. ``low`` and ``high`` are the interval of the curve."""
+
+    quantity: str
+    side: Literal["general", "domain"]
+    form: str
+    formula: str
+    source: str
+    leave_one_out: list[FormError]
+    runs: int
+    noise_sd: float
+    noise_source: Literal["repeats", "residuals"]
+    noise_degrees: int
+    misfit_sd: float
+    misfit_p: Number
+    general_share_low: float
+    general_share_high: float
+    tokens: float
+    general_share: list[float]
+    value: list[Number]
+    low: list[Number]
+    high: list[Number]
+    text: str
+
+
+class DomainCost(Part):
+    quantity: str
+    against_share: float
+    change: float
+    interval: Interval
+    extrapolated: bool
+
+
+class ReplayedOnly(Part):
+    general_share: Number
+    arm: str | None
+    arm_index: int | None
+    text: str
+
+
+class Recommendation(Part):
+    answer: Literal["kept", "no_ratio", "not_bracketed", "noisy", "no_budget"]
+    basis: Literal["law", "measured"] | None
+    general_share: Number
+    arm: str | None
+    arm_index: int | None
+    upper_bound: Number
+    critical_share: Number
+    critical_interval: Interval
+    add_shares: list[float]
+    domain_f1: Number
+    domain_f1_gain: Number
+    domain_gain_kept: Number
+    domain_costs: list[DomainCost]
+    replayed_only: ReplayedOnly | None
+    text: str
+
+
+class Prediction(Part):
+    quantity: str
+    measured: Number
+    predicted: float
+    interval: Interval
+    inside: bool | None
+    extrapolated: bool
+    text: str
+
+
+class Confirmation(Part):
+    arm: str
+    arm_index: int
+    general_share: float
+    inside: bool | None
+    predictions: list[Prediction]
+    text: str
+
+
+class Saturation(Part):
+    short_arm: str
+    arm: str | None
+    last_part: Number
+    gain_added: Number
+    text: str
+
+
+class Caveat(Part):
+    kind: str
+    text: str
+
+
+class Report(Part):
+    """report.json of ``alloy report``."""
+
+    schema_version: Literal[2]
+    name: str
+    seconds: Number
+    tokens_per_arm: int | None
+    budget: Budget
+    cost: TotalCost
+    base: BaseModelEntry
+    arms: list[Arm]
+    saturation: Saturation | None
+    law: list[LawCurve]
+    recommendation: Recommendation
+    confirmations: list[Confirmation]
+    caveats: list[Caveat]
+    others: "list[Report]" = []
+    """Runs against another base or under another budget, each a report of its own."""
+
+
+def json_schema() -> str:
+    """docs/report.schema.json."""
+    schema = Report.model_json_schema()
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"Alloy forgetting report, schema {SCHEMA_VERSION}",
+    }
+    return json.dumps({**head, **schema, **head}, indent=1) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from alloy.report.inputs import BpbRow, BpbSummary, DomainSummary, ExamRow, ExamSummary
 from alloy.report.records import Entry
-from alloy.report.schema import BpbRow, BpbSummary, DomainSummary, ExamRow, ExamSummary
 from evals import bootstrap, stats
 
 ROLES = ("general", "retention", "domain")
@@ -203,8 +203,8 @@ def _bits_per_byte(rows: Sequence[BpbRow]) -> float | None:
 
 
 def _bpb_interval(rows: Sequence[BpbRow], resamples: int) -> list[float] | None:
-    """95% bootstrap over documents; one document has no spread to resample."""
-    if len(rows) < 2 or _bits_per_byte(rows) is None:
+    """95% bootstrap over documents."""
+    if len(rows) < bootstrap.FEWEST_DOCUMENTS or _bits_per_byte(rows) is None:
         return None
     bits, size = np.array([r.bits for r in rows]), np.array([r.bytes for r in rows])
     return list(bootstrap.bootstrap_ratio(bits, size, resamples, SEED))

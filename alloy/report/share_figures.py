@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alloy.report.axis import linear_axis, share_axis
-from alloy.report.charts import Chart, Guide, Point, Series, draw, extent, flatten, pair
+from alloy.report.charts import Chart, Guide, Point, Series, extent, flatten, pair
 from alloy.report.paths import lookup
 
 Tree = dict[str, Any]
@@ -17,10 +17,14 @@ _LAW = " The line is the law, shaded its 95% interval."
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """A drawn chart and the sentence under it; ``group`` is the section that it belongs to."""
+    """A chart, its key among those of a report, and the sentence under it.
+
+    ``group`` is the section that it belongs to.
+    """
 
     group: str
-    svg: str
+    key: str
+    chart: Chart
     caption: str
 
 
@@ -155,7 +159,7 @@ def _figure(report: Tree, spec: ShareChart) -> Figure | None:
         height=320,
     )
     caption = spec.caption + (_LAW if law else "")
-    return Figure(group=spec.group, svg=draw(chart, spec.key), caption=caption)
+    return Figure(group=spec.group, key=spec.key, chart=chart, caption=caption)
 
 
 def _points(report: Tree, line: Line) -> list[Point]:

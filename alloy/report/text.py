@@ -7,7 +7,7 @@ break a line of a terminal or turn the reading direction of what follows.
 
 import math
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 MISSING = "–"
@@ -87,5 +87,15 @@ _WRITERS: dict[str, Callable[[Any], str]] = {
     "p": _probability,
     "lr": _learning_rate,
     "seconds": lambda v: f"{v:,.0f} s",
+    "hours": lambda v: f"{v:,.3f}",
+    "money": lambda v: f"{v:,.2f}",
 }
 KINDS = tuple(_WRITERS)
+
+
+def with_interval(value: float, interval: Sequence[float] | None, kind: str) -> str:
+    """A number and, where there are any, its two limits in brackets."""
+    if interval is None:
+        return number(value, kind)
+    low, high = (number(limit, kind) for limit in interval)
+    return f"{number(value, kind)} ({low} to {high})"

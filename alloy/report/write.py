@@ -2,10 +2,11 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alloy.report.join import join_report
+from alloy.report.join import join_reports
 from alloy.report.markdown import markdown_report
 from alloy.report.page import html_page
 from alloy.report.records import read_records
@@ -21,14 +22,25 @@ class ReportFiles:
     markdown: Path
 
 
-def write_report(folder: Path, out: Path | None = None) -> ReportFiles:
-    """Join the records below ``folder`` (see ``records``) and write the report to ``out``.
+def write_report(
+    folder: Path,
+    out: Path | None = None,
+    *,
+    more: Sequence[Path] = (),
+    price: float | None = None,
+) -> ReportFiles:
+    """Join the records below ``folder`` and ``more`` (see ``records``) and write them to ``out``.
 
-    ``out`` is the sweep's folder where left out. Each file is replaced as a whole, report.json
-    last, so that a report.json is never newer than its page. Raises UserError where sweep.json is
-    missing or damaged, or the folder cannot be written.
+    ``out`` is the sweep's folder where left out; several folders need one. ``price`` is of a rank
+    for an hour. Each file is replaced as a whole, report.json last, so that a report.json is never
+    newer than its page. Raises UserError where a sweep.json is missing or damaged, or the folder
+    cannot be written.
     """
-    report = join_report(read_records(folder))
+    if more and out is None:
+        raise UserError(
+            f"{1 + len(more)} folders are joined and none is the report's", "give --out"
+        )
+    report = join_reports([read_records(one) for one in (folder, *more)], price)
     out = folder if out is None else out
     files = ReportFiles(
         html=out / "report.html", json=out / "report.json", markdown=out / "report.md"

@@ -1,0 +1,210 @@
+"""What a sweep's JSON files hold, as far as the report reads it.
+
+Keys beyond these are kept. Numbers must be finite, except the loss and learning rate of a logged
+step: a run that diverged is something to report.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Limits = tuple[float, float]
+
+
+class Record(BaseModel):
+    """Frozen; unknown keys are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+
+class BaseSpec(Record):
+    """The base's line in sweep.json; ``annealed`` says whether its learning rate was decayed."""
+
+    name: str
+    eval: str
+    run: str | None = None
+    annealed: bool | None = None
+
+
+class ArmSpec(Record):
+    """An arm's line in sweep.json; folders are relative to the sweep's."""
+
+    name: str
+    kind: Literal["arm", "control", "saturation", "confirm"]
+    general_share: float
+    tokens: int
+    seed: int | None = None
+    ranks: int | None = None
+    """Processes that trained it."""
+    settings: dict[str, Any] = {}
+    """Recipe keys that this arm sets besides its share and seed."""
+    run: str
+    eval: str
+    failed: str | None = None
+
+
+class BudgetSpec(Record):
+    """What is allowed: lost points of exam accuracy, risen bits-per-byte on retention text, domain
+    F1 lost against the least general arm."""
+
+    mmlu_points: float | None = None
+    retention_bpb: float | None = None
+    domain_f1: float | None = None
+
+
+class SweepSpec(Record):
+    """sweep.json."""
+
+    name: str
+    base: BaseSpec
+    arms: tuple[ArmSpec, ...]
+    seconds: float | None = None
+    tokens_per_arm: int | None = None
+    budget: BudgetSpec = BudgetSpec()
+    note: str | None = None
+
+
+class ExamSummary(Record):
+    """``exam`` of summary.json."""
+
+    accuracy: float | None = None
+    accuracy_replayed: float | None = None
+    accuracy_unreplayed: float | None = None
+    cloze_accuracy: float | None = None
+    cloze_accuracy_norm: float | None = None
+    gold_bpb: float | None = None
+    shots: int | None = None
+    at_chance: bool | None = None
+    chance_band: Limits | None = None
+    truncated_prompts: int | None = None
+
+
+class DomainSummary(Record):
+    """A task of ``domain`` of summary.json."""
+
+    metric: str | None = None
+    n: int | None = None
+    f1_weighted: float | None = None
+    f1_macro: float | None = None
+    f1_micro: float | None = None
+    precision_weighted: float | None = None
+    recall_weighted: float | None = None
+    exact_match: float | None = None
+    accuracy_format_free: float | None = None
+    invalid_rate: float | None = None
+    per_level_f1: tuple[float, ...] = ()
+    interval: Limits | None = None
+
+
+class BpbSummary(Record):
+    """A source of ``bpb`` of summary.json."""
+
+    split: str | None = None
+
+
+class EvalSettings(Record):
+    """``settings`` of summary.json."""
+
+    bootstrap: int | None = None
+
+
+class Summary(Record):
+    """summary.json of an evaluation."""
+
+    model: str | None = None
+    weights_hash: str | None = None
+    task_hash: str | None = None
+    dtype: str | None = None
+    settings: EvalSettings = EvalSettings()
+    exam: ExamSummary | None = None
+    domain: dict[str, DomainSummary] = {}
+    bpb: dict[str, BpbSummary] = {}
+
+
+class SourceReceipt(Record):
+    """What one source gave to a phase."""
+
+    name: str
+    role: str | None = None
+    asked_share: float | None = None
+    realised_share: float | None = None
+    rows: float | None = None
+    tokens: float | None = None
+    supervised_tokens: float | None = None
+    epochs: float | None = None
+    max_prefix_deviation_rows: float | None = None
+
+
+class PhaseReceipt(Record):
+    """A phase; its windows, which may be thousands, stay in the run's folder."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    name: str
+    rows: float | None = None
+    sources: tuple[SourceReceipt, ...] = ()
+
+
+class Receipt(Record):
+    """receipt.json of a run: asked against realised. ``sources`` are totals over its phases."""
+
+    ok: bool | None = None
+    problems: tuple[str, ...] = ()
+    sources: tuple[SourceReceipt, ...] = ()
+    phases: tuple[PhaseReceipt, ...] = ()
+
+
+class Lineage(Record):
+    """lineage.json of a run; ``skipped_steps`` is a count or the steps themselves."""
+
+    annealed: bool | None = None
+    skipped_steps: int | tuple[int, ...] = ()
+
+
+class ExamRow(Record):
+    subject: str
+    index: int | str
+    correct: bool
+    replayed: bool | None = None
+    category: str | None = None
+    cloze_correct: bool | None = None
+
+
+class DomainRow(Record):
+    """``label`` is the prediction as it was scored; None where it is no known label."""
+
+    id: int | str
+    gold: str
+    prediction: str | None
+    correct: bool
+    valid: bool | None = None
+    label: str | None = None
+
+    def scored_label(self) -> str:
+        """The label that F1 counts; an invalid prediction is one wrong label, as evals has it."""
+        if self.correct:
+            return self.gold
+        if "label" in self.model_fields_set or self.valid is False:
+            return self.label or ""
+        return self.prediction or ""
+
+
+class BpbRow(Record):
+    source: str
+    role: str
+    id: int | str
+    bits: float
+    bytes: int
+
+
+class MetricsRow(Record):
+    """A logged step; a loss that is NaN or infinite is kept as such."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=True)
+
+    step: int
+    tokens: int
+    loss: float | None = None
+    lr: float | None = None
+    loss_by_source: dict[str, float | None] = {}
+    tokens_per_second: float | None = None
