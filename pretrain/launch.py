@@ -54,7 +54,7 @@ def prepared(job: Job, hostfile: Path | None) -> list[str]:
     (job.folder / ERROR).unlink(missing_ok=True)
     shutil.rmtree(job.folder / GAVE_UP, ignore_errors=True)
     if hostfile is not None:
-        _require_hosts(hostfile, job.train)
+        hostfile = _reached(hostfile, job.train)
     elif job.train.nodes > 1:
         raise UserError(
             f"train.nodes {job.train.nodes}, and no hostfile names the machines",
@@ -63,12 +63,16 @@ def prepared(job: Job, hostfile: Path | None) -> list[str]:
     return deepspeed_command(path, job.train.ranks, _free_port(), hostfile)
 
 
-def _require_hosts(path: Path, train: Train) -> None:
+def _reached(path: Path, train: Train) -> Path | None:
+    """The hostfile, all of whose machines answer; None where it names this machine alone, for
+    which the launcher would want ssh too."""
     try:
         found = hosts(path.read_text(encoding="utf-8"), path)
     except OSError as error:
         raise UserError(f"hostfile {path}: {error.strerror}", "check train.hostfile") from None
     require_shape(found, train, path)
+    if [host.name for host in found] in (["localhost"], [socket.gethostname()]):
+        return None
     for host in found:
         reason = _unreachable(host.name)
         if reason is not None:
@@ -76,11 +80,10 @@ def _require_hosts(path: Path, train: Train) -> None:
                 f"{path}: host {host.name} cannot be reached: {reason}",
                 f"`ssh {host.name} true` must work without a password from here",
             )
+    return path
 
 
 def _unreachable(name: str) -> str | None:
-    if name in ("localhost", socket.gethostname()):
-        return None
     try:
         done = subprocess.run(
             ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", name, "true"],

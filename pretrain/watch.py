@@ -29,7 +29,8 @@ class Watch:
         self._every = max(1, steps // _LINES)
         self._utilisation = (token_flops, peak, ranks)
         self._metrics = Metrics(folder / "metrics.jsonl", first_step)
-        self._heldout = Metrics(folder / HELDOUT, first_step)
+        # A run that begins measures before its first step too, whatever an earlier try left.
+        self._heldout = Metrics(folder / HELDOUT, first_step or -1)
         self._heldout_path = folder / HELDOUT
         self._board = None
         if tensorboard:

@@ -104,6 +104,7 @@ def test_two_ranks_at_zero_3_measure_what_one_does(
         keys = {"zero": 3, "ranks": ranks, "eval_tokens": 12 * STEP_TOKENS}
         keys["deepspeed"] = {"zero_optimization": {"stage3_max_live_parameters": 0}}
         tree = recipe(tiny, tmp_path, f"ranks{ranks}", **keys)
+        tree["base"]["architecture"].pop("attention_dropout")  # a function of the rank
         done = alloy("train", write_recipe(tmp_path / f"{ranks}.yaml", tree))
         assert done.returncode == 0, done.stderr
         assert "bits per byte: own" in done.stderr
@@ -153,11 +154,34 @@ def test_a_broken_budget_warns_and_never_stops(
     tree["schedule"] |= {"peak_lr": 0.5, "warmup": 0.0}  # ruins the model
     run = train_here({**tree, "budget": {"retention_bpb": 0.01}}, monkeypatch)
     rows = read_metrics(run / "heldout.jsonl")
-    assert [row["warning"] is not None for row in rows] == [False, True, True]
+    rises = [row["sources"]["wiki"]["bpb"] - rows[0]["sources"]["wiki"]["bpb"] for row in rows]
+    assert [row["warning"] is not None for row in rows] == [rise > 0.01 for rise in rises]
+    assert rises[1] > 0.01
+    assert f"risen by {rises[1]:.4f}" in rows[1]["warning"]
     assert "not annealed yet" in rows[1]["warning"]
-    assert "not annealed yet" not in rows[2]["warning"]
     assert "warning: step 6: retention text has risen by" in capsys.readouterr().out
     assert len(rows_of(run, "loss")) == 12
+
+
+@pytest.mark.parametrize(
+    ("rise", "annealed", "parts"),
+    [
+        (0.02, True, ("risen by 0.0200", "the budget is 0.01")),
+        (0.02, False, ("not annealed yet",)),
+        (0.005, True, None),
+    ],
+)
+def test_what_warns(rise: float, annealed: bool, parts: tuple[str, ...] | None) -> None:
+    """Retention text alone counts, and an annealed end has no excuse."""
+    plan = Measurement([], [], 0.01)
+    first = {"web": {"split": "heldout", "bpb": 1.0}, "wiki": {"split": "retention", "bpb": 1.0}}
+    now = {"web": {"split": "heldout", "bpb": 9.0}}
+    now["wiki"] = {"split": "retention", "bpb": 1.0 + rise}
+    told = plan.warning(first, now, annealed)
+    assert (told is None) is (parts is None)
+    assert all(part in (told or "") for part in parts or ())
+    assert not annealed or "not annealed" not in (told or "")
+    assert Measurement([], [], None).warning(first, now, annealed) is None
 
 
 def test_shares_so_far_are_those_of_the_rows(

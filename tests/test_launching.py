@@ -122,7 +122,7 @@ def test_an_unreachable_host_is_named(
     (tmp_path / "hosts").write_text("localhost slots=1\nfar slots=1\n")
     tools = tmp_path / "bin"
     tools.mkdir()
-    (tools / "ssh").write_text(f"#!/bin/sh\n{ssh}\n")
+    (tools / "ssh").write_text(f'#!/bin/sh\ncase "$*" in *localhost*) exit 0;; esac\n{ssh}\n')
     (tools / "ssh").chmod(0o755)
     path = recipe(tiny, tmp_path, "run", nodes=2, hostfile=str(tmp_path / "hosts"))
     done = alloy("train", path, env={"PATH": f"{tools}:{os.environ['PATH']}"})

@@ -133,11 +133,14 @@ def launched(recipe: Recipe, folder: Path) -> Any:
 
 
 def hosted(recipe: Recipe, folder: Path) -> Any:
-    """The launcher's command, but for its port."""
+    """The launcher's command, but for its port; or the host that does not answer."""
     build_recipe(recipe, quiet)
     job = _job(recipe, folder, plan_recipe(recipe))
     hostfile = None if recipe.train.hostfile is None else Path(recipe.train.hostfile)
-    return [word for word in prepared(job, hostfile) if not word.isdigit()]
+    try:
+        return [word for word in prepared(job, hostfile) if not word.isdigit()]
+    except AlloyError as error:
+        return error.message
 
 
 def measured(recipe: Recipe, folder: Path) -> Any:
@@ -191,7 +194,7 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"subject": s, "index": i, "replayed": True} for s in ("rivers", "stones") for i in range(6)
     ]
     write_rows(tmp_path / "items.jsonl", items)
-    (tmp_path / "hosts").write_text("localhost slots=1\n")
+    (tmp_path / "hosts").write_text("one slots=1\n")
     choice = [{"query": f"Q{n}:", "choices": ["a", "bc"], "gold": n % 2} for n in range(6)]
     write_rows(tmp_path / "choice.jsonl", choice)
     write_rows(tmp_path / "choice2.jsonl", choice[::-1])
