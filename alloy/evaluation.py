@@ -11,14 +11,13 @@ from configs import Recipe, UserError
 from evals.bpb import EvalDocument
 from evals.domain_items import load_rows, template_use
 from evals.evaluate import evaluate_model
-from mixing.exclude import KEPT, heldout_documents
+from mixing.exclude import KEPT
 from mixing.tokenizer import Decoder
+from pretrain.documents import corpus_documents
 
 _PROGRESS_SECONDS = 10.0
 _TEMPLATE_DOCUMENTS = 500
 _TEMPLATE_TOKENS = 4000
-PASSAGES = 32
-"""A document gives at most the 32nd part of its source's tokens: intervals are over documents."""
 
 
 def evaluate(
@@ -89,47 +88,6 @@ def _sparsely(name: str, show: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def eval_documents(planned: Planned, most_tokens: int) -> Iterator[EvalDocument]:
-    """Held-out text of the trained sources and all retention text, in document order.
-
-    Of each source as many documents as fit into ``most_tokens``, at least one; of a document at
-    most its first ``most_tokens / PASSAGES`` tokens, so that a few long ones do not stand for the
-    source (whole where the tokenizer is not BPE: the bytes of a part are not known then). The
-    tokens that the build put around a document are left out: they stand for no byte of text. Of
-    a conversation the whole rendering counts, not only what is supervised.
-    """
-    longest = max(1, most_tokens // PASSAGES)
-    decoder = _bpe_decoder(planned)
-    corpus = planned.corpus
-    assert corpus is not None
-    for name, source in corpus.sources.items():
-        reader, reasons = corpus.readers[name], corpus.reasons[name]
-        ends = reader.manifest["tokenizer"]
-        begin, has_eos = int(ends["bos_id"] is not None), int(ends["eos_id"] is not None)
-        retention = source.role == "retention"
-        chosen = (reasons == KEPT).nonzero()[0] if retention else heldout_documents(reasons)
-        total = 0
-        for document in chosen:
-            tokens = reader.tokens(int(document))
-            tokens = tokens[begin : len(tokens) - has_eos]
-            text_bytes = int(reader.text_bytes[document])
-            if len(tokens) > longest and decoder is not None:
-                tokens = tokens[:longest]
-                text_bytes = int(decoder.token_ends(tokens)[-1])
-            total += len(tokens)
-            if total > most_tokens and total > len(tokens):
-                break
-            yield EvalDocument(
-                source=name,
-                role=source.role,
-                split="retention" if retention else "heldout",
-                id=reader.provenance(int(document)).id,
-                token_ids=tokens,
-                text_bytes=text_bytes,
-            )
-
-
-def _bpe_decoder(planned: Planned) -> Decoder | None:
-    try:
-        return Decoder(planned.tokenizer)
-    except UserError:
-        return None
+    """Held-out text of the trained sources and all retention text; see ``corpus_documents``."""
+    assert planned.corpus is not None
+    return corpus_documents(planned.corpus, planned.tokenizer, most_tokens)

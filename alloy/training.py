@@ -22,7 +22,20 @@ from pretrain.job import Job
 from pretrain.launch import run_ranks
 
 # What may change between two starts of one run: none of it changes what is computed.
-_FREE_TRAIN_KEYS = {"ranks", "micro_batch_rows", "checkpoint_tokens", "keep_last"}
+_FREE_TRAIN_KEYS = {
+    "ranks",
+    "nodes",
+    "hostfile",
+    "micro_batch_rows",
+    "activation_checkpointing",
+    "offload_optimizer",
+    "checkpoint_tokens",
+    "keep_last",
+    "eval_tokens",
+    "tensorboard",
+    "peak_tflops",
+    "timeout_minutes",
+}
 RECEIPT_WINDOWS = 10
 
 
@@ -32,9 +45,19 @@ def train_recipe(
     """Train to the end of the plan, going on where an earlier start stopped.
 
     Checkpoints of ``keep_steps`` are kept besides those of the recipe. Returns the exported
-    Hugging Face folder. Raises UserError for a recipe that cannot be
-    trained, and where the run folder belongs to other settings.
+    Hugging Face folder. Raises UserError for a recipe that cannot be trained, and where the run
+    folder belongs to other settings.
     """
+    job = prepare_run(recipe, show, keep_steps)
+    if job is not None:
+        run_ranks(job, lambda line: show(f"{recipe.name}: {line}"))
+    return run_folder(recipe) / "export"
+
+
+def prepare_run(
+    recipe: Recipe, show: Callable[[str], None], keep_steps: tuple[int, ...] = ()
+) -> Job | None:
+    """Build, plan and take the run folder; what the ranks are told, or None for a finished run."""
     if recipe.base is None:
         raise UserError("the recipe has no base to train", "add base: {model: ...}")
     run = run_folder(recipe)
@@ -45,12 +68,11 @@ def train_recipe(
     go_on_or_refuse(run, deciding(recipe, planned), planned, reached)
     if _complete(run, planned, reached):
         show(f"{recipe.name}: already trained")
-        return run / "export"
+        return None
     _write_plan(run, planned)
     for line in start_lines(planned):
         show(f"{recipe.name}: {line}")
-    run_ranks(_job(recipe, run, planned, keep_steps), lambda line: show(f"{recipe.name}: {line}"))
-    return run / "export"
+    return _job(recipe, run, planned, keep_steps)
 
 
 def deciding(recipe: Recipe, planned: Planned) -> dict[str, Any]:
@@ -111,6 +133,8 @@ def _job(recipe: Recipe, run: Path, planned: Planned, keep_steps: tuple[int, ...
         data=recipe.data,
         schedule=start.schedule,
         train=recipe.train,
+        evals=recipe.evals,
+        budget=recipe.budget,
         cursors=start.cursors,
         keys=planned.keys,
         keep_steps=keep_steps,

@@ -289,6 +289,10 @@ class Train(Section):
     """Compute precision; masters and moments are fp32."""
     ranks: PositiveCount = 1
     """Processes on this machine: one a GPU, or CPU processes where there is none."""
+    nodes: PositiveCount = 1
+    """Machines, each with ``ranks`` processes; see ``hostfile`` and `alloy train --launcher`."""
+    hostfile: str | None = None
+    """Lines ``host slots=N`` of the machines, which the deepspeed launcher reaches over ssh."""
     micro_batch_rows: PositiveCount = 1
     """Most rows of one forward pass on one rank; what remains of a step is accumulated."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
@@ -309,6 +313,22 @@ class Train(Section):
     """Positions between two checkpoints; left out: only the stage ends are kept."""
     keep_last: PositiveCount = 2
     """Checkpoints kept besides the stage ends."""
+    eval_tokens: PositiveCount | None = None
+    """Positions between two measurements of held-out and retention bits-per-byte on the live
+    model, also before the first step; left out: none. ``evals.bpb_tokens`` says on how much."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    offload_optimizer: bool = False
+    """Keep the fp32 masters and moments in the memory of the host (ZeRO 1 to 3)."""
+    compile: bool = False
+    """torch.compile the model; the first steps take minutes."""
+    tensorboard: bool = False
+    """Also write the metrics of each step for TensorBoard, into the run folder."""
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """Peak of one device in TFLOP/s, for MFU; left out: known by the name of the GPU, and on a
+    CPU no MFU is claimed."""
+    timeout_minutes: Annotated[float, Field(gt=0)] = 30.0
+    """Longest that ranks wait for each other before the one that hangs is named."""
     max_skipped_steps: Annotated[int, Field(ge=0)] = 10
     """Steps in a row with non-finite gradients before the run stops."""
     deepspeed: dict[str, Any] = {}

@@ -29,7 +29,7 @@ class EvalDocument:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """Inputs and targets of one forward pass row: targets[i] follows inputs[i]."""
 
     document: int
@@ -58,13 +58,16 @@ def score_documents(
     length = context if seq_len is None else seq_len
     if length > context:
         raise UserError(f"seq_len {length} is over the model's context of {context}", "lower it")
-    windows = [w for d, doc in enumerate(documents) for w in _windows(d, doc, length, start_id)]
-    windows.sort(key=lambda window: -len(window.inputs))
+    windows = windows_of(documents, length, start_id)
     bits = np.zeros(len(documents))
     done = 0
+
+    def forward(input_ids: torch.Tensor) -> torch.Tensor:
+        return model(input_ids=input_ids, use_cache=False).logits
+
     with undisturbed(model):
-        for batch in _batches(windows, forward_tokens(model, batch_tokens)):
-            for window, nats in zip(batch, _nats(model, batch), strict=True):
+        for batch in batches_of(windows, forward_tokens(model, batch_tokens)):
+            for window, nats in zip(batch, batch_nats(forward, batch, model.device), strict=True):
                 bits[window.document] += nats / math.log(2)
             done += len(batch)
             progress(f"bits per byte: {done} of {len(windows)} windows")
@@ -83,19 +86,27 @@ def score_documents(
     ]
 
 
+def windows_of(
+    documents: Sequence[EvalDocument], length: int, start_id: int | None
+) -> list[Window]:
+    """The windows of all documents, the longest first, so that batches hold little padding."""
+    windows = [w for d, doc in enumerate(documents) for w in _windows(d, doc, length, start_id)]
+    return sorted(windows, key=lambda window: -len(window.inputs))
+
+
 def _windows(
     number: int, document: EvalDocument, length: int, start_id: int | None
-) -> Iterator[_Window]:
+) -> Iterator[Window]:
     ids = np.asarray(document.token_ids, dtype=np.int64)
     if start_id is not None:
         ids = np.concatenate([[start_id], ids])
     for start in range(0, len(ids) - 1, length):
         chunk = ids[start : start + length + 1]
-        yield _Window(number, chunk[:-1], chunk[1:])
+        yield Window(number, chunk[:-1], chunk[1:])
 
 
-def _batches(windows: Sequence[_Window], batch_tokens: int) -> Iterator[Sequence[_Window]]:
-    """Windows, longest first, so that padding is small."""
+def batches_of(windows: Sequence[Window], batch_tokens: int) -> Iterator[Sequence[Window]]:
+    """Windows in their order, as many together as ``batch_tokens`` hold, at least one."""
     start = 0
     while start < len(windows):
         rows = max(1, batch_tokens // len(windows[start].inputs))
@@ -103,16 +114,23 @@ def _batches(windows: Sequence[_Window], batch_tokens: int) -> Iterator[Sequence
         start += rows
 
 
-def _nats(model: Any, windows: Sequence[_Window]) -> list[float]:
-    """Summed cross-entropy of each window. Padding is on the right and its targets are ignored."""
+def batch_nats(
+    forward: Callable[[torch.Tensor], torch.Tensor],
+    windows: Sequence[Window],
+    device: torch.device,
+) -> list[float]:
+    """Summed cross-entropy of each window; ``forward`` turns ids (windows, width) into logits.
+
+    Padding is on the right and its targets are ignored.
+    """
     width = len(windows[0].inputs)
     inputs = np.zeros((len(windows), width), dtype=np.int64)
     targets = np.full((len(windows), width), -100, dtype=np.int64)
     for row, window in enumerate(windows):
         inputs[row, : len(window.inputs)] = window.inputs
         targets[row, : len(window.targets)] = window.targets
-    logits = model(input_ids=torch.from_numpy(inputs).to(model.device), use_cache=False).logits
-    wanted = torch.from_numpy(targets).to(model.device)
+    logits = forward(torch.from_numpy(inputs).to(device))
+    wanted = torch.from_numpy(targets).to(device)
     # Row by row: the fp32 copy of all logits at once would double the memory.
     return [
         float(

@@ -5,13 +5,21 @@
 
 schedule.py   learning rate as a pure function of position
 steps.py      which rank computes which rows of a step; pure
+batches.py    rows of arrays to the tensors of a forward pass
 objective.py  summed cross-entropy, per source, with z-loss
 model.py      a Hugging Face causal LM from a folder, the hub, random weights or a checkpoint
 engine.py     the only file that knows DeepSpeed: set-up, state in and out
 loop.py       the training loop, top to bottom
+documents.py  held-out and retention text to measure on
+heldout.py    bits per byte on the live model, all ranks together
+flops.py      what the model needs against what the device could do
+watch.py      a line for people, metrics.jsonl, TensorBoard
+replay.py     a stored batch, run again after loading
+milestones.py  when a run saves and measures, what a checkpoint says besides its tensors
 saving.py     checkpoints of a run: gather, write, publish, retain
 job.py        what the ranks are told
 run_folder.py what a run folder holds and whether a recipe may continue it
 worker.py     entry point of one rank
+launchers.py  the command lines of launchers: deepspeed, torchrun, Slurm; hostfiles
 launch.py     starts the ranks through the deepspeed launcher and passes signals on
 """

@@ -50,6 +50,11 @@ def device() -> torch.device:
     return torch.device(_accelerator().current_device_name())
 
 
+def device_name() -> str | None:
+    """The maker's name of this rank's device; None for a CPU, whose peak is not known."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
 def join_ranks(timeout: datetime.timedelta) -> None:
     """Join the process group that the launcher described in the environment."""
     # The op shares memory between ranks by a compiled extension, leaks /dev/shm files, and
@@ -76,13 +81,19 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
             "train.zero 0 with bf16: DeepSpeed applies a step on zero gradients while starting",
             "set train.zero: 1, or train.precision: fp32",
         )
+    if train.zero == 0 and train.offload_optimizer:
+        raise UserError("train.offload_optimizer needs ZeRO", "set train.zero: 1, 2 or 3")
     zero = dict(train.deepspeed.get("zero_optimization", {}))
     if "stage" in zero:
         raise UserError(
             "train.deepspeed.zero_optimization.stage is owned by Alloy", "set train.zero"
         )
+    if train.offload_optimizer:
+        zero = {"offload_optimizer": {"device": "cpu"}, **zero}
     return {
         **train.deepspeed,
+        # Its own CPU Adam is a compiled extension; torch's AdamW steps offloaded masters too.
+        "zero_force_ds_cpu_optimizer": False,
         "train_micro_batch_size_per_gpu": rows,
         "gradient_accumulation_steps": accumulation,
         "gradient_clipping": train.grad_clip,
@@ -105,6 +116,7 @@ class Engine:
         timeout: datetime.timedelta,
     ) -> None:
         self.names = dict(model.named_parameters())
+        self.config = model.config.get_text_config()
         self._zero = train.zero
         self._optimizer = torch.optim.AdamW(
             parameter_groups(model, train.weight_decay),
@@ -118,6 +130,8 @@ class Engine:
             model=model, optimizer=self._optimizer, config=config
         )[0]
         self.module: torch.nn.Module = self._engine.module
+        if train.compile:
+            self._engine.compile()
         _limit_waiting(timeout)
         self._create_adam_state()
 

@@ -7,11 +7,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from checkpoints.folder import write_json
-from configs import Base, Data, Schedule, Train
+from configs import Base, Budget, Data, Evals, Schedule, Train
 
 JOB = "job.json"
 ERROR = "error.json"
 """Where a rank leaves a user's mistake for the command line to print."""
+GAVE_UP = "gave_up"
+"""Folder where ranks that could not go on leave word."""
 SHOWN = "alloy| "
 """Prefix of the ranks' lines that are meant for people; the rest goes to train.log only."""
 STOPPED = 75
@@ -29,6 +31,8 @@ class Job(BaseModel):
     data: Data
     schedule: Schedule
     train: Train
+    evals: Evals = Evals()
+    budget: Budget = Budget()
     keys: dict[str, str]
     """Content addresses of the built sources, by source name."""
     eval_hashes: dict[str, str]
@@ -45,6 +49,12 @@ class Job(BaseModel):
     @property
     def folder(self) -> Path:
         return Path(self.run)
+
+
+def gave_up(run: Path, rank: int, reason: str) -> None:
+    """A rank's word that it could not go on, for the command line to tell who gave none."""
+    (run / GAVE_UP).mkdir(exist_ok=True)
+    write_json(run / GAVE_UP / f"rank_{rank}.json", {"rank": rank, "reason": reason})
 
 
 def write_job(job: Job) -> Path:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,10 +14,10 @@ from pathlib import Path
 
 import psutil
 
-from configs import AlloyError, CheckFailed
-from pretrain.job import ERROR, SHOWN, STOPPED, Job, write_job
+from configs import AlloyError, CheckFailed, Train, UserError
+from pretrain.job import ERROR, GAVE_UP, SHOWN, STOPPED, Job, write_job
+from pretrain.launchers import WORKER, deepspeed_command, hosts, require_shape
 
-_WORKER = "pretrain.worker"
 _LOG_TAIL = 200
 _RANK_ERROR = re.compile(r"^\[rank\d+\]: [\w.]*(Error|Exception)\b")
 
@@ -27,13 +28,12 @@ def run_ranks(job: Job, show: Callable[[str], None]) -> None:
     Everything that the launcher and the ranks print goes to train.log in the run folder; the
     lines meant for people are passed to ``show``.
     """
-    path = write_job(job)
-    (job.folder / ERROR).unlink(missing_ok=True)
+    hostfile = None if job.train.hostfile is None else Path(job.train.hostfile)
     child = subprocess.Popen(
-        command(path, job.train.ranks),
+        prepared(job, hostfile),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=environment(os.environ, job.train.ranks),
+        env=environment(os.environ, job.train),
         start_new_session=True,  # so that Ctrl-C reaches this process alone, which passes it on
         text=True,
         errors="replace",
@@ -47,24 +47,73 @@ def run_ranks(job: Job, show: Callable[[str], None]) -> None:
     _explain(child.wait(), job, tail)
 
 
-def command(job_path: Path, ranks: int) -> list[str]:
-    """The launcher's command line on one machine."""
-    launcher = str(Path(sys.executable).with_name("deepspeed"))
-    return [
-        *(launcher, "--num_accelerators", str(ranks), "--master_port", str(_free_port())),
-        *("--no_local_rank", "--module", _WORKER, "--job", str(job_path.resolve())),
-    ]
+def prepared(job: Job, hostfile: Path | None) -> list[str]:
+    """Write what the ranks are told; the launcher's command. Raises UserError for a hostfile that
+    does not fit the recipe or names a machine that cannot be reached."""
+    path = write_job(job).resolve()
+    (job.folder / ERROR).unlink(missing_ok=True)
+    shutil.rmtree(job.folder / GAVE_UP, ignore_errors=True)
+    if hostfile is not None:
+        hostfile = _reached(hostfile, job.train)
+    elif job.train.nodes > 1:
+        raise UserError(
+            f"train.nodes {job.train.nodes}, and no hostfile names the machines",
+            "set train.hostfile, or see --launcher torchrun --dry-run and --launcher slurm",
+        )
+    return deepspeed_command(path, job.train.ranks, _free_port(), hostfile)
 
 
-def environment(inherited: Mapping[str, str], ranks: int) -> dict[str, str]:
-    """The ranks' environment: on the CPU, threads that share the cores out among the ranks."""
-    chosen = dict(inherited)
-    chosen["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{chosen.get('PATH', '')}"
+def _reached(path: Path, train: Train) -> Path | None:
+    """The hostfile, all of whose machines answer; None where it names this machine alone, for
+    which the launcher would want ssh too."""
+    try:
+        found = hosts(path.read_text(encoding="utf-8"), path)
+    except OSError as error:
+        raise UserError(f"hostfile {path}: {error.strerror}", "check train.hostfile") from None
+    require_shape(found, train, path)
+    if [host.name for host in found] in (["localhost"], [socket.gethostname()]):
+        return None
+    for host in found:
+        reason = _unreachable(host.name)
+        if reason is not None:
+            raise UserError(
+                f"{path}: host {host.name} cannot be reached: {reason}",
+                f"`ssh {host.name} true` must work without a password from here",
+            )
+    return path
+
+
+def _unreachable(name: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", name, "true"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        return "there is no ssh on this machine"
+    told = done.stderr.strip().splitlines() or [f"ssh ended with code {done.returncode}"]
+    return None if done.returncode == 0 else told[-1]
+
+
+def variables(train: Train) -> dict[str, str]:
+    """What the ranks' environment must hold besides what is inherited."""
+    chosen = {"PYTHONSAFEPATH": "1"}
     if not _has_gpu():
         chosen["DS_ACCELERATOR"] = "cpu"
-        chosen["TORCHDYNAMO_DISABLE"] = "1"  # saves DeepSpeed compiling an optimizer at import
+        if not train.compile:  # saves DeepSpeed compiling an optimizer at import
+            chosen["TORCHDYNAMO_DISABLE"] = "1"
+    return chosen
+
+
+def environment(inherited: Mapping[str, str], train: Train) -> dict[str, str]:
+    """The ranks' environment: on the CPU, threads that share the cores out among the ranks."""
+    chosen = {**inherited, **variables(train)}
+    chosen["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{chosen.get('PATH', '')}"
+    if not _has_gpu():
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        chosen.setdefault("OMP_NUM_THREADS", str(max(1, cores // ranks)))
+        chosen.setdefault("OMP_NUM_THREADS", str(max(1, cores // train.ranks)))
     return chosen
 
 
@@ -95,7 +144,7 @@ def _ranks_of(pid: int) -> list[psutil.Process]:
             words = process.cmdline()
         except psutil.Error:  # it ended meanwhile
             continue
-        if any(pair == ("-m", _WORKER) for pair in pairwise(words)):
+        if any(pair == ("-m", WORKER) for pair in pairwise(words)):
             found.append(process)
     return found
 
@@ -122,11 +171,27 @@ def _explain(code: int, job: Job, tail: list[str]) -> None:
         raise kind(told["message"], told["hint"])
     if code == STOPPED:
         raise CheckFailed(f"{job.folder}: saved and stopped on a signal", "run it again to go on")
+    silent = silent_ranks(job)
+    if code != 0 and silent:
+        raise CheckFailed(
+            f"{job.folder}: rank {', '.join(map(str, silent))} hangs or is gone: the others waited "
+            f"{job.train.timeout_minutes:g} minutes for it",
+            "look at that process's machine; running it again goes on from the last checkpoint",
+        )
     if code != 0:
         raise CheckFailed(
             f"{job.folder}: the ranks ended with code {code}: {_last_error(tail)}",
             f"see {job.folder / 'train.log'}; running it again goes on from the last checkpoint",
         )
+
+
+def silent_ranks(job: Job) -> list[int]:
+    """The ranks that left no word, where others did because they waited in vain."""
+    files = list((job.folder / GAVE_UP).glob("rank_*.json"))
+    words = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    if not any("timed out" in word["reason"].lower() for word in words):
+        return []
+    return sorted(set(range(job.train.ranks * job.train.nodes)) - {word["rank"] for word in words})
 
 
 def _last_error(tail: list[str]) -> str:

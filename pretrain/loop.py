@@ -16,9 +16,10 @@ import torch.distributed as dist
 
 from configs import CheckFailed, Schedule, Train
 from mixing.plan import Plan
-from mixing.rows import Row, RowReader
+from mixing.rows import RowReader
+from pretrain.batches import collate
 from pretrain.engine import Engine
-from pretrain.objective import document_attention_mask, row_losses
+from pretrain.objective import row_losses
 from pretrain.schedule import first_steps, lr_at
 from pretrain.steps import micro_batches
 
@@ -30,6 +31,8 @@ class Progress:
     step: int = 0
     supervised_tokens: int = 0
     skipped_steps: tuple[int, ...] = ()
+    supervised_by_source: tuple[int, ...] = ()
+    """Of ``supervised_tokens``, by source of the plan; empty before the first step."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,25 @@ class Run:
     """Called by all ranks where a checkpoint is due."""
     log: Callable[[dict[str, Any]], None]
     """Called by rank 0 after each step."""
+    measure: Callable[[Progress], bool]
+    """Called by all ranks where a measurement is due; whether a stop ended it."""
     stop_asked: Callable[[], bool]
     """Whether a signal came to this rank."""
 
 
-def train(run: Run, progress: Progress, due: frozenset[int]) -> tuple[Progress, bool]:
+def train(
+    run: Run, progress: Progress, due: frozenset[int], measured: frozenset[int] = frozenset()
+) -> tuple[Progress, bool]:
     """Train from ``progress`` to the end of the plan, or to a stop that any rank was asked for.
 
-    ``due`` holds the step counts at which a checkpoint is saved. Returns the progress and
-    whether the plan is complete. Raises CheckFailed after ``max_skipped_steps`` non-finite
-    steps in a row.
+    ``due`` holds the step counts at which a checkpoint is saved, ``measured`` those at which the
+    live model is measured. Returns the progress and whether the plan is complete. Raises
+    CheckFailed after ``max_skipped_steps`` non-finite steps in a row.
     """
     run.engine.module.train()
     in_a_row = 0
+    if progress.step == 0 and 0 in measured and run.measure(progress):
+        return progress, False
     while progress.step < run.plan.steps:
         began = time.perf_counter()
         lr = lr_at(progress.step, run.plan.steps, first_steps(run.plan), run.schedule)
@@ -77,6 +86,8 @@ def train(run: Run, progress: Progress, due: frozenset[int]) -> tuple[Progress, 
                 f"{in_a_row} steps in a row had non-finite gradients, the last at {progress.step}",
                 "lower schedule.peak_lr, or look at the rows with `alloy corpus trace`",
             )
+        if progress.step in measured and not stop:
+            stop = run.measure(progress)
         if stop or progress.step in due:
             run.save(progress)
         if stop:
@@ -116,36 +127,25 @@ def _accumulate(run: Run, step: int) -> tuple[np.ndarray, bool]:
     return agreed[:-1].view(2, -1)[:, :-1].numpy(), bool(agreed[-1] > 0)
 
 
-def collate(
-    rows: list[Row | None],
-    seq_len: int,
-    document_mask: bool,
-    empty_source: int,
-    device: torch.device,
-) -> tuple[dict[str, torch.Tensor | None], torch.Tensor, torch.Tensor]:
-    """Model inputs, labels (rows, seq_len) and the source of each row (rows,).
-
-    An empty place is a row of padding that counts for ``empty_source``.
-    """
-    empty = np.zeros(seq_len, dtype=np.int64)
-    ids = np.stack([empty if r is None else r.input_ids for r in rows])
-    labels = np.stack([empty - 100 if r is None else r.labels for r in rows])
-    sources = torch.tensor([empty_source if r is None else r.source for r in rows])
-    inputs: dict[str, torch.Tensor | None] = {"input_ids": torch.from_numpy(ids).to(device)}
-    if document_mask:
-        segments = np.stack([empty - 1 if r is None else r.segments for r in rows])
-        positions = np.stack([empty if r is None else r.position_ids for r in rows])
-        mask = document_attention_mask(torch.from_numpy(segments).to(device))
-        inputs |= {"attention_mask": mask, "position_ids": torch.from_numpy(positions).to(device)}
-    return inputs, torch.from_numpy(labels).to(device), sources
-
-
 def _advanced(progress: Progress, applied: bool, sums: np.ndarray) -> Progress:
     step = progress.step + 1
     if applied:
         trained = progress.supervised_tokens + int(sums[1].sum())
-        return replace(progress, step=step, supervised_tokens=trained)
+        before = progress.supervised_by_source or (0,) * sums.shape[1]
+        by_source = tuple(b + int(n) for b, n in zip(before, sums[1], strict=True))
+        return replace(
+            progress, step=step, supervised_tokens=trained, supervised_by_source=by_source
+        )
     return replace(progress, step=step, skipped_steps=(*progress.skipped_steps, step))
+
+
+def realised_shares(plan: Plan, progress: Progress) -> dict[str, float]:
+    """Share of each side in the supervised tokens trained so far."""
+    sides: dict[str, int] = {}
+    for source, tokens in zip(plan.sources, progress.supervised_by_source, strict=False):
+        sides[source.role] = sides.get(source.role, 0) + tokens
+    total = max(1, sum(sides.values()))
+    return {role: tokens / total for role, tokens in sorted(sides.items())}
 
 
 def _metrics(
@@ -164,6 +164,7 @@ def _metrics(
         "lr": lr,
         "loss": float(sums[0].sum() / max(sums[1].sum(), 1)),
         "loss_by_source": losses,
+        "realised_shares": realised_shares(run.plan, progress),
         "grad_norm": run.engine.grad_norm(),
         "applied": applied,
         "tokens_per_second": batch_tokens / seconds,

@@ -1,11 +1,12 @@
 """A Hugging Face causal LM to train: from the hub, a folder, an Alloy run or random weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from checkpoints.folder import Checkpoint, chosen, is_alloy
 from checkpoints.tensors import WEIGHTS, read
@@ -155,6 +156,15 @@ def embedding_rows(model: PreTrainedModel) -> int:
     weight = model.get_input_embeddings().weight
     assert isinstance(weight, torch.Tensor)
     return weight.shape[0]
+
+
+def matrix_weights(parameters: Mapping[str, Any], config: PretrainedConfig) -> int:
+    """Weights that take part in a matrix product for each token: all but the table that ids are
+    looked up in, unless it is the output head too."""
+    total = sum(int(getattr(p, "ds_numel", p.numel())) for p in parameters.values())
+    if config.tie_word_embeddings:
+        return total
+    return total - config.vocab_size * config.hidden_size
 
 
 def _named(base: Base) -> str:

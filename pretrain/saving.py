@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from checkpoints import folder, tensors
 from checkpoints.retain import to_delete
+from configs import CheckFailed
 from pretrain.engine import Engine
 
 
@@ -34,7 +36,12 @@ class Saver:
         owner = tensors.owners(numel, ranks)
         mine = {name for name, by in owner.items() if by == rank}
         path = staging / tensors.file_name(rank)
-        tensors.write(path, dict(engine.export_state(mine)))
+        owned = dict(engine.export_state(mine))
+        try:
+            tensors.write(path, owned)
+        except (OSError, SafetensorError) as error:
+            path.unlink(missing_ok=True)
+            raise disk_full(str(error), self.root) from None
         entries: list[Any] = [None] * ranks
         dist.all_gather_object(entries, (path.name, folder.describe(path)))
         if rank == 0:
@@ -53,6 +60,16 @@ class Saver:
             # Without its manifest it is no checkpoint: a kill while deleting leaves no half one.
             (path / folder.MANIFEST).unlink()
             shutil.rmtree(path)
+
+
+def disk_full(reason: str, root: Path) -> CheckFailed:
+    """The error for a file that could not be written; what was saved before is still there."""
+    kept = folder.steps(root)
+    last = f"step {kept[-1]}" if kept else "no step yet"
+    return CheckFailed(
+        f"{root.parent}: could not write: {reason}; the newest checkpoint is of {last}",
+        "make room and run it again: it goes on from there",
+    )
 
 
 def load_moments(engine: Engine, checkpoint: folder.Checkpoint) -> None:

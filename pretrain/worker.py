@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import errno
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch.distributed as dist
 from transformers.utils import logging as transformers_logging
@@ -17,23 +18,27 @@ from transformers.utils import logging as transformers_logging
 from checkpoints import folder
 from checkpoints.export import export_folder
 from configs import AlloyError
-from mixing.corpus import open_corpus
-from mixing.cursors import cursors_at
+from evals.model_state import forward_tokens
+from mixing.corpus import Corpus, open_corpus
 from mixing.plan import Plan
 from mixing.rows import RowReader
-from mixing.seek import Order
 from mixing.tokenizer import TokenizerFile, load_tokenizer
-from pretrain.engine import Engine, device, join_ranks
-from pretrain.job import ERROR, SHOWN, STOPPED, Job, read_job
+from pretrain.documents import corpus_documents
+from pretrain.engine import Engine, device, device_name, join_ranks
+from pretrain.flops import flops_per_token, peak_flops
+from pretrain.heldout import Measurement, measurement
+from pretrain.job import ERROR, STOPPED, Job, gave_up, read_job
 from pretrain.loop import Progress, Run, train
-from pretrain.model import Start, load_start, model_from, resume_start
-from pretrain.run_folder import Metrics
-from pretrain.saving import Saver, load_moments
-from pretrain.schedule import first_steps, lr_at
+from pretrain.milestones import measured_at, pinned, progress_of, saved_at, state_of
+from pretrain.model import Start, load_start, matrix_weights, model_from, resume_start
+from pretrain.replay import replayed, require_same
+from pretrain.saving import Saver, disk_full, load_moments
+from pretrain.schedule import first_steps
 from pretrain.steps import accumulation, micro_batches
+from pretrain.watch import Watch, say
 
 _SAME_SIGNAL_S = 5.0
-_TIMEOUT = datetime.timedelta(minutes=30)
+_FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 class StopFlag:
@@ -64,20 +69,39 @@ def main() -> None:
     stop = StopFlag()
     transformers_logging.disable_progress_bar()
     try:
-        join_ranks(_TIMEOUT)
+        join_ranks(_patience(job))
         complete = run_job(job, stop)
     except AlloyError as error:
-        # The command line prints it: ranks share one terminal, and a mistake is one line.
-        told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-        folder.write_json(job.folder / ERROR, told)
-        sys.stdout.flush()
-        os._exit(error.exit_code)
+        _leave(job, error)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _leave(job, disk_full(str(error), _checkpoints(job)))
+    except RuntimeError as error:
+        # Of torch.distributed among others: who gave up says so, who hangs cannot.
+        gave_up(job.folder, int(os.environ["RANK"]), str(error))
+        raise
     dist.destroy_process_group()
     # Everything is written. The interpreter's end would run C++ destructors that now and then
     # find a communication thread still alive and abort a run that is complete.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if complete else STOPPED)
+
+
+def _leave(job: Job, error: AlloyError) -> NoReturn:
+    """The command line prints it: ranks share one terminal, and a mistake is one line."""
+    told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+    try:
+        folder.write_json(job.folder / ERROR, told)
+    except OSError:  # the disk may be full; other ranks may write the same
+        print(f"[rank{os.environ['RANK']}]: AlloyError: {error.message}")
+    sys.stdout.flush()
+    os._exit(error.exit_code)
+
+
+def _patience(job: Job) -> datetime.timedelta:
+    return datetime.timedelta(minutes=job.train.timeout_minutes)
 
 
 def run_job(job: Job, stop: Callable[[], bool]) -> bool:
@@ -88,18 +112,36 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     start = _start(job, tokenizer, resumed)
     _say(f"start: {start.described}")
     engine = _engine(job, plan, start)
-    rows = _row_reader(job, plan, tokenizer)
-    progress = _progress(resumed)
-    saver = Saver(_checkpoints(job), _pinned(job, plan), job.train.keep_last, start.model.config)
-    metrics = Metrics(job.folder / "metrics.jsonl", progress.step) if dist.get_rank() == 0 else None
+    corpus = open_corpus(job.data, job.keys, job.eval_hashes)
+    rows = RowReader(plan, corpus.readers, corpus.packed, pad_id=tokenizer.eos_id)
+    batch_tokens = forward_tokens(start.model, job.evals.batch_tokens)
+    measured = _measurement(job, corpus, tokenizer, batch_tokens)
+    progress = progress_of(resumed, plan)
+    watch = _watch(job, plan, engine, progress.step) if dist.get_rank() == 0 else None
+    saver = Saver(_checkpoints(job), pinned(job, plan), job.train.keep_last, start.model.config)
+
+    def replay(position: int) -> dict[str, Any]:
+        return replayed(engine, rows, position, job.data.document_mask, device())
+
+    if resumed is not None and "replay" in resumed.state:
+        found = replay(resumed.state["position"])
+        require_same(resumed.state["replay"], found, job.train.precision, resumed.path)
 
     def save(reached: Progress) -> None:
-        saver.save(engine, reached.step, _state(job, plan, rows.order, reached))
+        state = state_of(job, plan, rows.order, reached, dist.get_world_size())
+        saver.save(engine, reached.step, {**state, "replay": replay(state["position"])})
 
     def log(row: dict[str, Any]) -> None:
-        assert metrics is not None
-        metrics.write(row)
-        _show(row, plan.steps)
+        assert watch is not None
+        watch.step(row)
+
+    def measure(reached: Progress) -> bool:
+        found = measured.measure(engine, device(), stop)
+        if found is not None and watch is not None:
+            tokens = reached.step * plan.batch_rows * plan.seq_len
+            annealed = reached.step > first_steps(plan)[1]
+            watch.measured(found, reached.step, tokens, annealed, measured)
+        return found is None
 
     run = Run(
         plan=plan,
@@ -111,15 +153,49 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
         device=device(),
         save=save,
         log=log,
+        measure=measure,
         stop_asked=stop,
     )
-    progress, complete = train(run, progress, _due(job, plan))
-    if metrics is not None:
-        metrics.close()
+    progress, complete = train(run, progress, saved_at(job, plan), measured_at(job, plan))
+    if watch is not None:
+        watch.close()
     if complete and dist.get_rank() == 0:
         _finish(job, saver.root, plan.steps)
     dist.barrier()
     return complete
+
+
+def _measurement(
+    job: Job, corpus: Corpus, tokenizer: TokenizerFile, batch_tokens: int
+) -> Measurement:
+    """What is measured on the live model; nothing where the recipe asks for no measurement."""
+    documents = (
+        list(corpus_documents(corpus, tokenizer, job.evals.bpb_tokens))
+        if job.train.eval_tokens is not None
+        else []
+    )
+    start_id = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
+    return measurement(
+        documents, job.data.seq_len, batch_tokens, start_id, job.budget.retention_bpb
+    )
+
+
+def _watch(job: Job, plan: Plan, engine: Engine, first_step: int) -> Watch:
+    config = engine.config
+    return Watch(
+        job.folder,
+        plan.steps,
+        first_step,
+        flops_per_token(
+            matrix_weights(engine.names, config),
+            config.num_hidden_layers,
+            config.hidden_size,
+            plan.seq_len,
+        ),
+        peak_flops(device_name(), job.train.peak_tflops),
+        dist.get_world_size(),
+        job.train.tensorboard,
+    )
 
 
 def _checkpoints(job: Job) -> Path:
@@ -164,59 +240,14 @@ def _engine(job: Job, plan: Plan, start: Start) -> Engine:
     shape = micro_batches(0, plan.batch_rows, 0, ranks, job.train.micro_batch_rows)
     count = accumulation(plan.batch_rows, ranks, job.train.micro_batch_rows)
     weights = {name: p.detach().clone() for name, p in start.model.named_parameters()}
+    if job.train.activation_checkpointing:
+        start.model.gradient_checkpointing_enable({"use_reentrant": False})
     start.model.to(device())  # pyright: ignore[reportArgumentType]
-    engine = Engine(start.model, job.train, len(shape[0]), count, _TIMEOUT)
+    engine = Engine(start.model, job.train, len(shape[0]), count, _patience(job))
     engine.import_weights(weights)
     if start.moments is not None:
         load_moments(engine, start.moments)
     return engine
-
-
-def _progress(resumed: folder.Checkpoint | None) -> Progress:
-    if resumed is None:
-        return Progress()
-    state = resumed.state
-    return Progress(resumed.step, state["supervised_tokens"], tuple(state["skipped_steps"]))
-
-
-def _row_reader(job: Job, plan: Plan, tokenizer: TokenizerFile) -> RowReader:
-    corpus = open_corpus(job.data, job.keys, job.eval_hashes)
-    return RowReader(plan, corpus.readers, corpus.packed, pad_id=tokenizer.eos_id)
-
-
-def _stage_ends(plan: Plan) -> list[int]:
-    return [phase.first_step + phase.steps for phase in plan.phases if phase.name != "warmup"]
-
-
-def _pinned(job: Job, plan: Plan) -> frozenset[int]:
-    return frozenset({*_stage_ends(plan), *job.keep_steps})
-
-
-def _due(job: Job, plan: Plan) -> frozenset[int]:
-    due = {plan.steps, *_pinned(job, plan)}
-    if job.train.checkpoint_tokens is not None:
-        every = max(1, job.train.checkpoint_tokens // (plan.batch_rows * plan.seq_len))
-        due |= set(range(every, plan.steps, every))
-    return frozenset(due)
-
-
-def _state(job: Job, plan: Plan, order: Order, progress: Progress) -> dict[str, Any]:
-    position = progress.step * plan.batch_rows
-    last = max(0, progress.step - 1)
-    return {
-        "position": position,
-        "past_hash": plan.past_hash(position),
-        "cursors": cursors_at(plan, order, position, job.cursors),
-        "lr": lr_at(last, plan.steps, first_steps(plan), job.schedule),
-        "phase": next(p.name for p in plan.phases if last < p.first_step + p.steps),
-        "tokens": progress.step * plan.batch_rows * plan.seq_len,
-        "supervised_tokens": progress.supervised_tokens,
-        "skipped_steps": list(progress.skipped_steps),
-        "plan_hash": plan.hash,
-        "complete": progress.step == plan.steps,
-        "ranks": dist.get_world_size(),
-        "lineage": job.lineage,
-    }
 
 
 def _finish(job: Job, root: Path, steps: int) -> None:
@@ -235,20 +266,9 @@ def _finish(job: Job, root: Path, steps: int) -> None:
     _say(f"exported {job.folder / 'export'}")
 
 
-def _show(row: dict[str, Any], steps: int) -> None:
-    if row["step"] % max(1, steps // 20) and row["step"] != steps and row["applied"]:
-        return
-    left = (steps - row["step"]) * row["tokens"] / row["step"] / row["tokens_per_second"]
-    skipped = "" if row["applied"] else "  NON-FINITE GRADIENTS, step not applied"
-    _say(
-        f"step {row['step']}/{steps}  loss {row['loss']:.4f}  lr {row['lr']:.3g}  "
-        f"{row['tokens_per_second']:,.0f} tokens/s  {left:,.0f} s left{skipped}"
-    )
-
-
 def _say(line: str) -> None:
     if not dist.is_initialized() or dist.get_rank() == 0:
-        print(SHOWN + line, flush=True)
+        say(line)
 
 
 if __name__ == "__main__":

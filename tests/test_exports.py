@@ -62,7 +62,7 @@ def test_export_has_the_logits_of_the_live_model(
 
     monkeypatch.setattr(worker, "Engine", Kept)
     run = train_here(recipe(tiny, tmp_path, model_type, zero), monkeypatch)
-    words = live[0].module.config.vocab_size
+    words = live[0].config.vocab_size
     ids = torch.randint(0, words, (2, 24), generator=torch.Generator().manual_seed(0))
     live[0].module.eval()
     with torch.no_grad():

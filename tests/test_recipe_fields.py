@@ -31,9 +31,10 @@ from configs import AlloyError, Recipe
 from configs.load import parse_recipe
 from configs.reference import sections
 from pretrain.engine import deepspeed_config
-from pretrain.launch import command
+from pretrain.launch import environment, prepared
+from pretrain.launchers import slurm_script
 from pretrain.run_folder import read_metrics
-from pretrain.worker import run_job
+from pretrain.worker import _patience, run_job
 
 Observer = Callable[[Recipe, Path], Any]
 FORWARDS: list[int] = []
@@ -95,9 +96,52 @@ def trained(recipe: Recipe, folder: Path) -> Any:
     return rows, sums, steps(run / "checkpoints")
 
 
-def launched(recipe: Recipe, _: Path) -> Any:
-    arguments = command(Path("job.json"), recipe.train.ranks)
-    return arguments[arguments.index("--num_accelerators") + 1]
+def watched(recipe: Recipe, folder: Path) -> Any:
+    """What a run shows beside its losses: measurements, boards, and whether MFU is claimed."""
+    trained(recipe, folder)
+    run = run_folder(recipe)
+    claimed = [row["mfu"] is not None for row in read_metrics(run / "metrics.jsonl")]
+    return claimed, read_metrics(run / "heldout.jsonl"), (run / "tensorboard").exists()
+
+
+def recomputed(recipe: Recipe, folder: Path) -> int:
+    """Matrix products of the model's forward passes."""
+    calls = 0
+    original = torch.nn.Linear.forward
+
+    def forward(self: torch.nn.Linear, values: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        return original(self, values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.Linear, "forward", forward)
+        trained(recipe, folder)
+    return calls
+
+
+def patient(recipe: Recipe, folder: Path) -> Any:
+    build_recipe(recipe, quiet)
+    return _patience(_job(recipe, folder, plan_recipe(recipe)))
+
+
+def surroundings(recipe: Recipe, _: Path) -> Any:
+    return environment({}, recipe.train)
+
+
+def launched(recipe: Recipe, folder: Path) -> Any:
+    return slurm_script("x", folder, recipe.train, {})
+
+
+def hosted(recipe: Recipe, folder: Path) -> Any:
+    """The launcher's command, but for its port; or the host that does not answer."""
+    build_recipe(recipe, quiet)
+    job = _job(recipe, folder, plan_recipe(recipe))
+    hostfile = None if recipe.train.hostfile is None else Path(recipe.train.hostfile)
+    try:
+        return [word for word in prepared(job, hostfile) if not word.isdigit()]
+    except AlloyError as error:
+        return error.message
 
 
 def measured(recipe: Recipe, folder: Path) -> Any:
@@ -156,6 +200,7 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"subject": s, "index": i, "replayed": True} for s in ("rivers", "stones") for i in range(6)
     ]
     write_rows(tmp_path / "items.jsonl", items)
+    (tmp_path / "hosts").write_text("one slots=1\n")
     choice = [{"query": f"Q{n}:", "choices": ["a", "bc"], "gold": n % 2} for n in range(6)]
     write_rows(tmp_path / "choice.jsonl", choice)
     write_rows(tmp_path / "choice2.jsonl", choice[::-1])
@@ -320,6 +365,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "train.zero": (trained, {"train.grad_clip": 0.01}, "train.zero=0"),
     "train.precision": (trained, {}, "train.precision=bf16"),
     "train.ranks": (launched, {}, "train.ranks=3"),
+    "train.nodes": (launched, {}, "train.nodes=2"),
+    "train.hostfile": (hosted, {}, "train.hostfile={folder}/hosts"),
     "train.micro_batch_rows": (trained, {}, "train.micro_batch_rows=8"),
     "train.weight_decay": (trained, {}, "train.weight_decay=0.5"),
     "train.beta1": (trained, {}, "train.beta1=0.5"),
@@ -330,6 +377,13 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "train.seed": (trained, {}, "train.seed=1"),
     "train.checkpoint_tokens": (trained, {}, "train.checkpoint_tokens=512"),
     "train.keep_last": (trained, {"train.checkpoint_tokens": 512}, "train.keep_last=1"),
+    "train.eval_tokens": (watched, {}, "train.eval_tokens=1024"),
+    "train.activation_checkpointing": (recomputed, {}, "train.activation_checkpointing=true"),
+    "train.offload_optimizer": (engine_json, {}, "train.offload_optimizer=true"),
+    "train.compile": (surroundings, {}, "train.compile=true"),
+    "train.tensorboard": (watched, {}, "train.tensorboard=true"),
+    "train.peak_tflops": (watched, {}, "train.peak_tflops=0.001"),
+    "train.timeout_minutes": (patient, {}, "train.timeout_minutes=1"),
     "train.max_skipped_steps": (
         trained,
         {"base": {"model": "{folder}/broken"}},

@@ -1,0 +1,76 @@
+"""When a run saves and measures, and what a checkpoint says besides its tensors; pure."""
+
+from typing import Any
+
+from checkpoints.folder import Checkpoint
+from mixing.cursors import cursors_at
+from mixing.plan import Plan
+from mixing.seek import Order
+from pretrain.job import Job
+from pretrain.loop import Progress
+from pretrain.schedule import first_steps, lr_at
+
+
+def stage_ends(plan: Plan) -> list[int]:
+    """Step counts at which a stage ends: before and after each anneal too."""
+    return [phase.first_step + phase.steps for phase in plan.phases if phase.name != "warmup"]
+
+
+def pinned(job: Job, plan: Plan) -> frozenset[int]:
+    """Step counts whose checkpoints are never removed: ends of stages, and where others branch."""
+    return frozenset({*stage_ends(plan), *job.keep_steps})
+
+
+def saved_at(job: Job, plan: Plan) -> frozenset[int]:
+    """Step counts at which a checkpoint is due."""
+    due = {plan.steps, *pinned(job, plan)}
+    if job.train.checkpoint_tokens is not None:
+        every = max(1, job.train.checkpoint_tokens // (plan.batch_rows * plan.seq_len))
+        due |= set(range(every, plan.steps, every))
+    return frozenset(due)
+
+
+def measured_at(job: Job, plan: Plan) -> frozenset[int]:
+    """Step counts at which the live model is measured."""
+    if job.train.eval_tokens is None:
+        return frozenset()
+    every = max(1, job.train.eval_tokens // (plan.batch_rows * plan.seq_len))
+    return frozenset({*range(0, plan.steps, every), plan.steps})
+
+
+def progress_of(resumed: Checkpoint | None, plan: Plan) -> Progress:
+    """Where a run goes on."""
+    if resumed is None:
+        return Progress()
+    state = resumed.state
+    by_source = state["supervised_by_source"]
+    return Progress(
+        resumed.step,
+        state["supervised_tokens"],
+        tuple(state["skipped_steps"]),
+        tuple(by_source.get(source.name, 0) for source in plan.sources),
+    )
+
+
+def state_of(job: Job, plan: Plan, order: Order, progress: Progress, ranks: int) -> dict[str, Any]:
+    """What the manifest of a checkpoint says of the run so far."""
+    position = progress.step * plan.batch_rows
+    last = max(0, progress.step - 1)
+    return {
+        "position": position,
+        "past_hash": plan.past_hash(position),
+        "cursors": cursors_at(plan, order, position, job.cursors),
+        "lr": lr_at(last, plan.steps, first_steps(plan), job.schedule),
+        "phase": next(p.name for p in plan.phases if last < p.first_step + p.steps),
+        "tokens": progress.step * plan.batch_rows * plan.seq_len,
+        "supervised_tokens": progress.supervised_tokens,
+        "supervised_by_source": {
+            source.name: tokens
+            for source, tokens in zip(plan.sources, progress.supervised_by_source, strict=False)
+        },
+        "skipped_steps": list(progress.skipped_steps),
+        "plan_hash": plan.hash,
+        "complete": progress.step == plan.steps,
+        "ranks": ranks,
+        "lineage": job.lineage,
+    }

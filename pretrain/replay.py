@@ -1,0 +1,51 @@
+"""A batch that is run again after loading: whether the weights that came back are those saved.
+
+A checkpoint stores the loss of a few rows that lie before it. Whoever resumes from it, on any
+number of ranks and at any ZeRO stage, computes that loss again before training goes on.
+"""
+
+from typing import Any
+
+import torch
+
+from configs import CheckFailed
+from evals.model_state import undisturbed
+from mixing.rows import RowReader
+from pretrain.batches import collate
+from pretrain.engine import Engine
+from pretrain.objective import row_losses
+
+ROWS = 2
+TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}
+"""Largest difference of the mean loss, in nat: other kernels round differently."""
+
+
+def replayed(
+    engine: Engine, rows: RowReader, position: int, document_mask: bool, device: torch.device
+) -> dict[str, Any]:
+    """All ranks together: the mean loss of the last rows before ``position``, in evaluation mode.
+
+    Every rank computes all of them, a row at a time, so it does not depend on the ranks.
+    """
+    first = max(0, position - ROWS)
+    total, targets = 0.0, 0
+    with undisturbed(engine.module):
+        for place in range(first, position):
+            inputs, labels, _ = collate(
+                [rows.row(place)], rows.plan.seq_len, document_mask, 0, device
+            )
+            total += float(row_losses(engine.forward(**inputs), labels, 0.0)[1].double().sum())
+            targets += int((labels != -100).sum())
+    return {"first": first, "rows": position - first, "loss": total / max(1, targets)}
+
+
+def require_same(stored: dict[str, Any], found: dict[str, Any], precision: str, path: Any) -> None:
+    """Raise CheckFailed where the replayed loss is not the stored one."""
+    difference = abs(found["loss"] - stored["loss"])
+    if not difference <= TOLERANCE[precision]:
+        last = stored["first"] + stored["rows"] - 1
+        raise CheckFailed(
+            f"{path}: rows {stored['first']} to {last} had a loss of {stored['loss']:.6f} when it "
+            f"was saved, and have {found['loss']:.6f} after loading",
+            "the weights did not come back whole: report this, and take an earlier checkpoint",
+        )

@@ -1,0 +1,147 @@
+"""Launchers: torchrun on two agents, Slurm scripts, hostfiles."""
+
+import os
+import shlex
+import socket
+import subprocess
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import tiny_recipe, write_recipe
+from one_rank import rows_of
+
+from configs import Train, UserError
+from pretrain.launchers import Host, hosts, require_shape, slurm_script
+
+
+def recipe(tiny: Path, home: Path, name: str, **train: Any) -> Path:
+    keys = {"zero": 2, "precision": "fp32", "ranks": 1, "micro_batch_rows": 2, **train}
+    return write_recipe(
+        home / f"{name}.yaml", {**tiny_recipe(tiny, home, train=keys), "name": name}
+    )
+
+
+def test_two_torchrun_agents_over_loopback(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    """Two launchers, as on two machines: the losses of two ranks under one launcher."""
+    done = alloy("train", recipe(tiny, tmp_path, "one", ranks=2))
+    assert done.returncode == 0, done.stderr
+    path = recipe(tiny, tmp_path, "two", nodes=2)
+    prepared = alloy("train", path, "--launcher", "torchrun", "--dry-run")
+    assert prepared.returncode == 0, prepared.stderr
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    lines = [
+        line.replace("FIRST_HOST", "127.0.0.1").replace("29500", port)
+        for line in prepared.stdout.splitlines()
+    ]
+    assert [("--node-rank 0" in line, "--node-rank 1" in line) for line in lines] == [
+        (True, False),
+        (False, True),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    agents = [
+        subprocess.Popen(["bash", "-c", f"env {line}"], env=environment, cwd=tmp_path)
+        for line in lines
+    ]
+    assert [agent.wait(timeout=120) for agent in agents] == [0, 0]
+    assert rows_of(tmp_path / "two", "loss") == rows_of(tmp_path / "one", "loss")
+    again = alloy("train", path)
+    assert (again.returncode, "already trained" in again.stderr) == (0, True), again.stderr
+
+
+def test_slurm_script(tiny: Path, tmp_path: Path, alloy: Callable[..., Any]) -> None:
+    path = recipe(tiny, tmp_path, "run", nodes=3, ranks=2)
+    done = alloy("train", path, "--launcher", "slurm", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    script = tmp_path / "run/slurm.sh"
+    assert done.stdout.strip() == f"sbatch {script}"
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    assert (tmp_path / "run/job.json").is_file()
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+    refused = alloy("train", path, "--launcher", "slurm")
+    assert (refused.returncode, "--dry-run" in refused.stderr) == (2, True)
+
+
+def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(tmp_path: Path) -> None:
+    """Under stand-ins for srun and scontrol: what each node would run."""
+    script = slurm_script("a/b", tmp_path, Train(nodes=2, ranks=4), {"PYTHONSAFEPATH": "1"})
+    assert "--gpus-per-node=4" in script
+    (tmp_path / "scontrol").write_text("#!/bin/sh\nprintf 'node7\\nnode8\\n'\n")
+    (tmp_path / "srun").write_text(
+        "#!/bin/bash\nshift 3\nfor SLURM_NODEID in 0 1; do export SLURM_NODEID; "
+        'bash -c "${1/exec/echo}"; done\n'
+    )
+    for name in ("scontrol", "srun"):
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={**environment, "SLURM_JOB_NODELIST": "node[7-8]"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    for node, words in enumerate(lines):
+        after = dict(pairwise(words))
+        assert after["--node-rank"] == str(node)
+        assert after["--master-addr"] == "node7"
+        assert after["--nproc-per-node"] == "4"
+    assert len(lines) == 2
+
+
+def test_hostfile_lines() -> None:
+    text = "# machines\nnode1 slots=8\n\nnode2  slots=8 # the other\n"
+    assert hosts(text, Path("h")) == [Host("node1", 8), Host("node2", 8)]
+    for bad, part in (("node1\n", "h:1: 'node1'"), ("", "names no host")):
+        with pytest.raises(UserError, match=part):
+            hosts(bad, Path("h"))
+    for train in (Train(nodes=2, ranks=4), Train(nodes=1, ranks=8)):
+        with pytest.raises(UserError) as refused:
+            require_shape(hosts(text, Path("h")), train, Path("h"))
+        assert refused.value.hint == "set train.nodes: 2 and train.ranks: 8"
+
+
+@pytest.mark.parametrize(
+    ("ssh", "part"),
+    [
+        ("echo 'ssh: connect to host far: No route to host' >&2; exit 255", "No route to host"),
+        ("exit 1", "ssh ended with code 1"),
+    ],
+)
+def test_an_unreachable_host_is_named(
+    ssh: str, part: str, tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    (tmp_path / "hosts").write_text("localhost slots=1\nfar slots=1\n")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "ssh").write_text(f'#!/bin/sh\ncase "$*" in *localhost*) exit 0;; esac\n{ssh}\n')
+    (tools / "ssh").chmod(0o755)
+    path = recipe(tiny, tmp_path, "run", nodes=2, hostfile=str(tmp_path / "hosts"))
+    done = alloy("train", path, env={"PATH": f"{tools}:{os.environ['PATH']}"})
+    assert done.returncode == 2, done.stderr
+    assert "host far cannot be reached" in done.stderr
+    assert part in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_hostfile_of_this_machine(tiny: Path, tmp_path: Path, alloy: Callable[..., Any]) -> None:
+    (tmp_path / "hosts").write_text("localhost slots=2\n")
+    path = recipe(tiny, tmp_path, "run", ranks=2, hostfile=str(tmp_path / "hosts"))
+    done = alloy("train", path)
+    assert done.returncode == 0, done.stderr
+    assert len(rows_of(tmp_path / "run", "loss")) == 12
+
+
+def test_several_machines_need_their_names(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    done = alloy("train", recipe(tiny, tmp_path, "run", nodes=2))
+    assert (done.returncode, "no hostfile names the machines" in done.stderr) == (2, True)
