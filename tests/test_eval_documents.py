@@ -9,10 +9,11 @@ from report_sweep import load, write_sweep
 from tokenizers import Tokenizer
 
 from alloy.building import build_recipe
-from alloy.evaluation import PASSAGES, eval_documents
+from alloy.evaluation import eval_documents
 from alloy.planning import plan_recipe
 from configs.load import parse_recipe
 from evals.bootstrap import FEWEST_DOCUMENTS
+from pretrain.documents import PASSAGES
 
 MOST_TOKENS = 40 * PASSAGES
 
