@@ -38,7 +38,7 @@ KILLS_IN_SAVES = 10
 
 def recipe(tiny: Path, home: Path, name: str, steps: int, **train: Any) -> dict[str, Any]:
     schedule = {"tokens": steps * STEP_TOKENS, "batch_tokens": STEP_TOKENS, "peak_lr": 0.003}
-    schedule |= {"warmup": 2 / steps, "anneal": 0.3}
+    schedule |= {"warmup": max(2 / steps, 0.01), "anneal": 0.3}
     keys = {"zero": 2, "precision": "fp32", "ranks": 2, "micro_batch_rows": 2, **train}
     tree = tiny_recipe(tiny, home, schedule=schedule, train=keys)
     for source in tree["data"]["sources"]:
