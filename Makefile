@@ -20,9 +20,9 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-WITH_PEERS := $(addprefix benchmarks/,harness.py tokenize.py tokenizing.py order.py loader.py memory.py)
+NOT_ALONE := $(addprefix benchmarks/,recompute.py harness.py tokenize.py tokenizing.py order.py loader.py memory.py)
 bench: .venv/.ready
-	@for script in $(filter-out $(WITH_PEERS),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out $(NOT_ALONE),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 # Beside other systems, which get an environment of their own; about twenty minutes on two cores.
 bench-peers: .venv/.ready
