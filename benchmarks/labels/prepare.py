@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import zstandard
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from alloy.world.tokenizer import train_tokenizer
 
 CATEGORIES = ("S", "H", "V", "HR", "SH", "S3", "H2", "V2")
 MODERATION_TEST_TEXTS = 480
@@ -50,7 +51,9 @@ def main() -> None:
     write(out / "general.jsonl", trained)
     write(out / "retention.jsonl", general[::RETENTION_EVERY])
     labelled = [*clinc150(tasks / "clinc150", out), *moderation(tasks / "openai_moderation", out)]
-    train_tokenizer([*trained[::3], *labelled], out / "tokenizer.json")
+    train_tokenizer(
+        (row["text"] for row in [*trained[::3], *labelled]), VOCABULARY, out / "tokenizer.json"
+    )
 
 
 def general_text(corpora: Path) -> Iterator[Row]:
@@ -126,20 +129,6 @@ def read(path: Path) -> Iterator[Row]:
 def write(path: Path, rows: Iterable[Row]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-
-
-def train_tokenizer(rows: list[Row], path: Path) -> None:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((row["text"] for row in rows), trainer)
-    tokenizer.save(str(path))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from typing import Any
 
 import xxhash
 import zstandard
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from alloy.world.tokenizer import train_tokenizer
 
 HEAD_CHARACTERS = 300
 """Of a section's text that is shown before its title is asked."""
@@ -48,7 +49,10 @@ def main() -> None:
     write(out / "peps.jsonl", peps)
     write(out / "rfcs.jsonl", rfcs)
     write_us_code(corpora, out)
-    train_tokenizer([*trained, *peps, *rfcs], out / "tokenizer.json")
+    rows = [*trained, *peps, *rfcs]
+    sample = rows[:: max(1, len(rows) // TOKENIZER_DOCUMENTS)]
+    texts = (row["text"][:TOKENIZER_CHARACTERS] for row in sample)
+    train_tokenizer(texts, VOCABULARY, out / "tokenizer.json")
 
 
 def write_us_code(corpora: Path, out: Path) -> None:
@@ -84,21 +88,6 @@ def read(path: Path) -> Iterator[Row]:
 def write(path: Path, rows: Iterable[Row]) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-
-
-def train_tokenizer(rows: list[Row], path: Path) -> None:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<|endoftext|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    sample = rows[:: max(1, len(rows) // TOKENIZER_DOCUMENTS)]
-    tokenizer.train_from_iterator((r["text"][:TOKENIZER_CHARACTERS] for r in sample), trainer)
-    tokenizer.save(str(path))
 
 
 if __name__ == "__main__":
