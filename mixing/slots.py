@@ -53,13 +53,13 @@ def slots_from(counts: np.ndarray, first: int, come: np.ndarray, slots: int) -> 
     taken = []
     begin = 0
     for new in released:
-        if new == 0:
+        if new == 1:
+            taken.append(push_pop(ready, priorities[begin]))
+        else:
+            for priority in priorities[begin : begin + new] if new else ():
+                push(ready, priority)
             taken.append(pop(ready))
-            continue
-        for priority in priorities[begin : begin + new - 1]:
-            push(ready, priority)
         begin += new
-        taken.append(push_pop(ready, priorities[begin - 1]))
     return (np.array(taken, np.int64) % len(counts)).astype(np.uint16)
 
 
