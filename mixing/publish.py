@@ -88,8 +88,8 @@ def _remove_if_abandoned(path: Path) -> None:
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
-    except (FileNotFoundError, BlockingIOError):
-        pass  # replaced meanwhile, or still being written
+    except (FileNotFoundError, BlockingIOError, PermissionError):
+        pass  # replaced meanwhile, still being written, or another user's
 
 
 def publish(building_folder: Path, store: Path, key: str) -> None:
