@@ -4,13 +4,13 @@
 
 exactness: the same random mixes laid out by both rules. slot_cost: what a period costs when a plan
 is compiled. start_up: what every start of a run pays before its first batch, each in a process of
-its own: Alloy reads the plan of a run of --tokens and seeks to 1,000 steps of it, the best of three
-times each; the peers build what they keep, at the sizes given (a small machine does not hold all
-of it for 1T tokens).
+its own: Alloy reads the plan of a run of --tokens; the peers build what they keep, at the sizes
+given (a small machine does not hold all of it for 1T tokens). seeks: to 10,000 random steps of that
+run, each timed once, and after each an empty loop of 200 us, which shows how long the operating
+system takes the core away from either.
 """
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -21,14 +21,17 @@ import click
 import numpy as np
 
 sys.path.append(str(Path(__file__).parent))
-from harness import peer, report, run
+from harness import Row, peer, report, run
 
-from mixing.order import slot_sequence
 from mixing.plan import PhaseAsk, Plan, PlanSource, compile_phases
 from mixing.seek import Order
+from mixing.slots import slot_sequence
 
 SEQ_LEN = 4096
 BATCH_ROWS = 256
+SEEKS = 10_000
+EMPTY_LOOP_S = 2e-4
+"""About as long as a seek."""
 
 
 @click.command()
@@ -52,7 +55,8 @@ def main(
     if plan_path is not None:
         print(json.dumps(opened(plan_path)))
         return
-    start_up = [alloy_start(sources, tokens) for sources in (10, 50, 500)]
+    opened_plans = [alloy_start(sources, tokens) for sources in (10, 50, 500)]
+    start_up = [started for started, _ in opened_plans]
     start_up += [megatron("blend", rows, 50) for rows in blend_rows]
     start_up += [megatron("source", rows) for rows in source_rows]
     start_up += [streaming(rows) for rows in epoch_rows]
@@ -62,6 +66,7 @@ def main(
             "exactness": exactness(mixes, slots),
             "slot_cost": [slot_cost(sources) for sources in (2, 10, 50, 500)],
             "start_up": start_up,
+            "seeks": [row for _, seeks in opened_plans for row in seeks],
         },
     )
 
@@ -116,8 +121,9 @@ def slot_cost(sources: int) -> dict[str, Any]:
     return {"sources": sources, "slots": slots, "ns_per_slot": seconds / slots * 1e9}
 
 
-def alloy_start(sources: int, tokens: int) -> dict[str, Any]:
-    """Compile a run over a corpus of which only the sizes exist; a new process opens its plan."""
+def alloy_start(sources: int, tokens: int) -> tuple[Row, list[Row]]:
+    """Compile a run over a corpus of which only the sizes exist; a new process opens its plan.
+    Its row among the starts, and its rows among the seeks."""
     begin = time.perf_counter()
     plan = virtual_plan(sources, tokens)
     compiled = time.perf_counter() - begin
@@ -125,13 +131,17 @@ def alloy_start(sources: int, tokens: int) -> dict[str, Any]:
         path = Path(folder) / "plan.json"
         path.write_text(json.dumps(plan.to_json()))
         found = json.loads(run([sys.executable, __file__, "--open", str(path)], 1).output)
-    return {
+        plan_mb = path.stat().st_size / 1e6
+    size = {"rows": plan.rows, "sources": sources}
+    started = {
         "system": "alloy: plan and first batch",
-        "rows": plan.rows,
-        "sources": sources,
-        **found,
+        **size,
+        "seconds": found["seconds"],
+        "peak_mb": found["peak_mb"],
+        "index_mb": plan_mb,
         "once_compiling_s": compiled,
     }
+    return started, [{**size, **row} for row in found["seeks"]]
 
 
 def opened(path: Path) -> dict[str, Any]:
@@ -140,24 +150,40 @@ def opened(path: Path) -> dict[str, Any]:
     order = Order(Plan.from_json(json.loads(path.read_text())))
     order.locate_many(np.arange(BATCH_ROWS))
     seconds = time.perf_counter() - begin
-    rows, rng, seeks = order.plan.rows, np.random.default_rng(1), []
-    for phase in order.plan.phases:
-        order.locate(phase.first_row)  # the first look into a phase lays out its period
-    for position in rng.integers(0, rows - BATCH_ROWS, 1000).tolist():
-        seeks.append(min(_seek(order, position) for _ in range(3)))  # without interrupts
-    return {
-        "seconds": seconds,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "seek_median_us": float(np.median(seeks)) * 1e6,
-        "slowest_seek_us": max(seeks) * 1e6,
-    }
+    return {"seconds": seconds, "seeks": seeks(order), "peak_mb": peak_mb()}
 
 
-def _seek(order: Order, position: int) -> float:
-    """Seconds to find the rows of a whole step somewhere in the run."""
-    begin = time.perf_counter()
-    order.locate_many(np.arange(position, position + BATCH_ROWS))
-    return time.perf_counter() - begin
+def peak_mb() -> float:
+    """Of this process; its ru_maxrss would begin with the memory of the one that started it."""
+    status = Path("/proc/self/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if "VmHWM" in line) / 1024
+
+
+def seeks(order: Order) -> list[Row]:
+    """Wall and CPU time of finding the rows of whole steps anywhere in the run, one try each."""
+    steps = np.random.default_rng(1).integers(0, order.plan.steps, SEEKS)
+    wall, core, idle = np.zeros((3, SEEKS))
+    for i, first in enumerate((steps * BATCH_ROWS).tolist()):
+        cpu, begin = time.thread_time(), time.perf_counter()
+        order.locate_many(np.arange(first, first + BATCH_ROWS))
+        wall[i], core[i] = time.perf_counter() - begin, time.thread_time() - cpu
+        begin = time.perf_counter()
+        while time.perf_counter() < begin + EMPTY_LOOP_S:
+            pass
+        idle[i] = time.perf_counter() - begin
+    timed = {"wall time of a seek": wall, "its CPU time": core, "wall time of an empty loop": idle}
+    return [
+        {
+            "what": what,
+            "seeks": SEEKS,
+            "median_us": float(np.median(times)) * 1e6,
+            "p99_us": float(np.quantile(times, 0.99)) * 1e6,
+            "p99_9_us": float(np.quantile(times, 0.999)) * 1e6,
+            "slowest_us": times.max() * 1e6,
+            "over_1_ms": int((times > 1e-3).sum()),
+        }
+        for what, times in timed.items()
+    ]
 
 
 def megatron(what: str, rows: int, sources: int = 1) -> dict[str, Any]:

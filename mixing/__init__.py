@@ -25,7 +25,7 @@ shards.py          the files of a built source, hashed and synced while they are
 erasures.py        the list of erased documents, as hashes
 wipe.py            erased documents out of the files of a built source
 erase.py           documents by id out of all of a store
-publish.py         building under a lock, and the one rename that makes a source visible
+publish.py         building under a lock, and the one rename that makes a source or file visible
 store.py           content-addressed folders: keys, opening, checking
 build.py           one source or all of a recipe, from files to the store
 exclude.py         duplicates and held-out documents, as spans that may be trained on
@@ -41,7 +41,8 @@ shares.py          asked shares to slot counts on an exact grid
 caps.py            refusing a plan that reads a source too often, with what would fit
 phases.py          a schedule in whole steps
 length.py          how many steps a run has, by its own tokens or by the domain's
-order.py           slots of a period, and the keyed permutation inside a source
+slots.py           which source has each slot of a period, and marks to find any slot from
+order.py           the keyed permutation of rows inside a source
 plan.py            mix and schedule over packed sources, compiled
 planned.py         what a compiled plan says, and the hash chain over its order
 seek.py            position to (source, row) and back

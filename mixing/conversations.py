@@ -80,7 +80,8 @@ class ConversationEncoder:
             try:
                 text, found = self._segments(row.messages, notes)
             except CannotRender as reason:
-                bad.append(BadRow(number, str(reason), row.messages[0].content[:200]))
+                glimpse = row.messages[0].content[:200]
+                bad.append(BadRow(number, str(reason), glimpse, id=row.id))
                 continue
             segments.append(found)
             rows.append((number, replace(row, text=text, utf8=text.encode())))
@@ -89,7 +90,8 @@ class ConversationEncoder:
         nothing = np.flatnonzero(masks.targets == 0)
         if nothing.size:
             bad += [
-                BadRow(rows[i][0], "no_supervised_tokens", rows[i][1].text[:200]) for i in nothing
+                BadRow(number, "no_supervised_tokens", row.text[:200], id=row.id)
+                for number, row in (rows[i] for i in nothing)
             ]
             kept = masks.targets > 0
             in_kept = np.repeat(kept, np.diff(offsets))

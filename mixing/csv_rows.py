@@ -7,7 +7,7 @@ to fit into a block. It is several times faster than tokenizing.
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,14 @@ from mixing.ledger import BadRow, excerpt
 from mixing.tables import batch_blocks, named_twice
 
 BOM = "\ufeff"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that are read, and which of them is the id."""
+
+    read: Sequence[str]
+    id: str
 
 
 class _Lines:
@@ -71,7 +79,7 @@ def read_csv(
     file: HashingReader,
     path: Path,
     delimiter: str,
-    columns: Sequence[str],
+    columns: Columns,
     max_line_bytes: int,
     block_bytes: int,
 ) -> Iterator[Block | BadRow]:
@@ -119,22 +127,23 @@ def _rows(reader: Any, lines: _Lines) -> Iterator[tuple[int, list[str]] | BadRow
 def _below(
     header: list[str],
     rows: Iterable[tuple[int, list[str]] | BadRow],
-    columns: Sequence[str],
+    columns: Columns,
     lines: _Lines,
     block_bytes: int,
 ) -> Iterator[Block | BadRow]:
-    twice = named_twice(header, columns)
+    twice = named_twice(header, columns.read)
     if twice is not None:
         yield twice
         return
-    names = [name for name in columns if name in header]
+    names = [name for name in columns.read if name in header]
     places = [header.index(name) for name in names]
+    id_place = header.index(columns.id) if columns.id in header else None
     had_bom = lines.had_bom
     held: list[tuple[int, list[bytes]]] = []
     size = 0
     for row in rows:
         if not isinstance(row, BadRow):
-            row = _encoded(row, len(header), places)
+            row = _encoded(row, len(header), places, id_place)
         if isinstance(row, BadRow):
             yield row
             continue
@@ -148,18 +157,27 @@ def _below(
 
 
 def _encoded(
-    row: tuple[int, list[str]], width: int, places: Sequence[int]
+    row: tuple[int, list[str]], width: int, places: Sequence[int], id_place: int | None
 ) -> tuple[int, list[bytes]] | BadRow:
     number, fields = row
     if len(fields) != width:
         what = f"{len(fields)} fields under {width} names: {','.join(fields)}"
         glimpse = excerpt(what.encode("utf-8", "surrogateescape"))
-        return BadRow(number, "wrong_number_of_fields", glimpse)
+        return BadRow(number, "wrong_number_of_fields", glimpse, id=_id_at(fields, id_place))
     try:
         return number, [fields[place].encode() for place in places]
     except UnicodeEncodeError:
         whole = ",".join(fields).encode("utf-8", "surrogateescape")
-        return BadRow(number, "bad_utf8", excerpt(whole))
+        return BadRow(number, "bad_utf8", excerpt(whole), id=_id_at(fields, id_place))
+
+
+def _id_at(fields: Sequence[str], place: int | None) -> str | None:
+    """What stands in the place of the id, where that is text; in a row with fields missing or to
+    spare it may be another field."""
+    if place is None or place >= len(fields):
+        return None
+    shown = fields[place].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return shown if shown == fields[place] else None
 
 
 def _block(

@@ -108,12 +108,14 @@ def _parsed_table(
     numbers = consecutive if block.numbers is None else block.numbers.tolist()
     for number, columns in zip(numbers, table_rows(block.data), strict=True):
         if isinstance(columns, NotUtf8):
-            yield BadRow(number, "bad_utf8", excerpt(columns.glimpse))
+            known, _ = _usable_id(columns.others.get(options.id_column))
+            yield BadRow(number, "bad_utf8", excerpt(columns.glimpse), id=known)
             continue
         row = document_of(columns, options)
         if isinstance(row, str):
             glimpse = json.dumps(columns, default=str).encode()
-            yield BadRow(number, row, excerpt(glimpse))
+            known, _ = _usable_id(columns.get(options.id_column))
+            yield BadRow(number, row, excerpt(glimpse), id=known)
         else:
             yield number, row
 
@@ -137,7 +139,10 @@ def parse_row(line: bytes, number: int, options: RowOptions) -> Row | BadRow:
     if not isinstance(columns, dict):
         return BadRow(number, "not_an_object", excerpt(line))
     row = document_of(columns, options)
-    return BadRow(number, row, excerpt(line)) if isinstance(row, str) else row
+    if not isinstance(row, str):
+        return row
+    known, _ = _usable_id(columns.get(options.id_column))
+    return BadRow(number, row, excerpt(line), id=known)
 
 
 def document_of(columns: Mapping[str, Any], options: RowOptions) -> Row | str:

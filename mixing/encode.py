@@ -112,7 +112,8 @@ def _encode_texts(
     if not empty:
         return numbered, ids, offsets, []
     # a normalizer may leave nothing of a text; nothing is also no ids to cut
-    bad = [BadRow(numbered[i][0], "no_tokens", numbered[i][1].text[:200]) for i in empty]
+    without = [numbered[i] for i in empty]
+    bad = [BadRow(number, "no_tokens", row.text[:200], id=row.id) for number, row in without]
     gone = set(empty)
     kept = [item for index, item in enumerate(numbered) if index not in gone]
     return kept, ids, np.delete(offsets, empty), bad

@@ -18,10 +18,9 @@ from mixing.erasures import (
     add_erasures,
     hashed_id,
     load_erasures,
-    replace_file,
 )
 from mixing.matches import FOLDER, read_matches, write_matches
-from mixing.publish import remove_leftovers
+from mixing.publish import remove_leftovers, replace_file
 from mixing.shards import MANIFEST, QUARANTINE
 from mixing.store import SourceReader, open_source
 from mixing.wipe import wipe_source, without_excerpts
@@ -114,7 +113,7 @@ def _found(source: Source, reader: SourceReader, document_id: str) -> list[Erasu
     is_own = _id_in_json(source.id_column, document_id)
     for line in reader.path(QUARANTINE).read_bytes().splitlines():
         row = json.loads(line)
-        if is_own.search(row["excerpt"]):
+        if row.get("id") == document_id or is_own.search(row["excerpt"]):
             entries += [
                 Erasure(hashed, 0, -1, digest, row["line"])
                 for path, digest in files.items()

@@ -10,7 +10,6 @@ where it stands at the same line of a file of the same bytes.
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from configs import UserError
-from mixing.shards import sync_folder
+from mixing.publish import replace_file
 from mixing.store import SourceReader
 
 LIST = ".erased.json"
@@ -112,14 +111,3 @@ def add_erasures(store: Path, new: Sequence[Erasure]) -> Erasures:
         tree = {"format": FORMAT, "erased": [asdict(entry) for entry in entries]}
         replace_file(store / LIST, json.dumps(tree, indent=1).encode())
     return Erasures(entries)
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file in one step."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(path.parent)

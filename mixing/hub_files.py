@@ -16,8 +16,8 @@ import xxhash
 from fsspec.core import url_to_fs
 
 from configs import Source, UserError
-from mixing.erasures import replace_file
 from mixing.inputs import NAMES, FoundFiles, InputFile, file_kind, find_files, unreadable
+from mixing.publish import replace_file
 
 
 def is_local(source: Source) -> bool:

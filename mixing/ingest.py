@@ -99,7 +99,7 @@ def ingest(
             tally.dropped[row.reason] += row.rows
             tally.cut_files += row.rest_of_file
             if erasures.has_place(files[index].xxh3_128, row.line):
-                row = replace(row, excerpt="")
+                row = replace(row, excerpt="", id=None)
             writer.add_bad(row, name, files[index].place)
         if isinstance(result, BadRow):
             continue

@@ -14,6 +14,7 @@ import xxhash
 from fsspec.core import url_to_fs
 
 from configs import Source, UserError
+from mixing.publish import replace_file
 
 Kind = Literal["lines", "csv", "tsv", "text", "parquet", "arrow"]
 _KINDS: dict[str, Kind] = {
@@ -262,8 +263,6 @@ def _load_cache(path: Path) -> dict[str, list[object]]:
 
 
 def _save_cache(path: Path, cache: dict[str, list[object]]) -> None:
-    """Replace the cache in one step; a lost race loses only a remembered hash."""
+    """A lost race loses only a remembered hash."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(cache), encoding="utf-8")
-    os.replace(temporary, path)
+    replace_file(path, json.dumps(cache).encode())

@@ -18,11 +18,14 @@ class BadRow:
     rest_of_file: bool = False
     """Nothing behind it can be read either, and nobody knows how many rows that would be: they
     count as one, and the file as cut."""
+    id: str | None = None
+    """The row's own id, where it shows; by it the row can be erased."""
 
     def as_json(self, source: str, file: str) -> str:
         row = {"source": source, "file": file, "line": self.line, "reason": self.reason}
         many = {"rows": self.rows} if self.rows != 1 else {}
-        return json.dumps({**row, **many, "excerpt": self.excerpt}, ensure_ascii=True) + "\n"
+        own = {} if self.id is None else {"id": self.id}
+        return json.dumps({**row, **many, **own, "excerpt": self.excerpt}, ensure_ascii=True) + "\n"
 
 
 def excerpt(data: bytes) -> str:

@@ -17,8 +17,8 @@ import xxhash
 
 from configs import UserError
 from mixing.decontaminate import EvalSet, ItemIndex, Match, contamination, merged_spans
-from mixing.erasures import replace_file
 from mixing.exclude import Spans
+from mixing.publish import replace_file
 from mixing.store import SourceReader
 from mixing.tokenizer import Decoder
 

@@ -1,15 +1,11 @@
-"""The order of rows: which source has slot n, and which of its rows comes n-th.
+"""The order of rows inside a source: which of its rows comes n-th.
 
-    counts ─▶ slot_sequence ─▶ source of each slot of a period
     (rows of a source, key, epoch) ─▶ Permutation ─▶ its rows, each once
 
-Both are part of the contract of a plan: changing a result here changes the order of every run.
+Part of the contract of a plan: changing a result here changes the order of every run.
 """
 
-import heapq
 import math
-from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import xxhash
@@ -18,54 +14,6 @@ _ROUNDS = 6
 """Feistel rounds: with 3 or 4 an order still shows correlations at lags near sqrt(n)."""
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
-
-
-def slot_sequence(counts: Sequence[int], slots: int | None = None) -> np.ndarray:
-    """The source of each slot of one period of Q = sum(counts) slots, uint16 (slots,).
-
-    Integer windows, earliest deadline first: occurrence j of a source with count c lies in slots
-    floor(jQ/c) .. ceil((j+1)Q/c) - 1, ties go to the lowest source. A schedule always exists
-    (Tijdeman 1980, "The chairman assignment problem"), so before every slot n each source has
-    come within one of n c / Q times. ``slots`` asks for the first ones only.
-    """
-    period = sum(counts)
-    if min(counts) <= 0 or len(counts) > 1 << 16:
-        raise ValueError(f"slot_sequence: 1..65536 counts, each at least 1; got {len(counts)}")
-    return _slot_sequence(tuple(counts), period if slots is None else min(slots, period))
-
-
-@lru_cache(maxsize=8)
-def _slot_sequence(counts: tuple[int, ...], slots: int) -> np.ndarray:
-    priorities, released = _windows(counts, slots)
-    ready: list[int] = []
-    taken = []
-    begin = 0
-    for new in released:
-        if new == 1:
-            taken.append(heapq.heappushpop(ready, priorities[begin]))
-        else:
-            for priority in priorities[begin : begin + new]:
-                heapq.heappush(ready, priority)
-            taken.append(heapq.heappop(ready))
-        begin += new
-    sequence = (np.array(taken, np.int64) % len(counts)).astype(np.uint16)
-    sequence.flags.writeable = False  # the cache hands the same array to every caller
-    return sequence
-
-
-def _windows(counts: tuple[int, ...], slots: int) -> tuple[list[int], list[int]]:
-    """Occurrences released in the first ``slots``: their priorities (deadline x sources + source,
-    smaller is sooner) in the order of release, and how many are released in each slot."""
-    period = sum(counts)
-    count = np.array(counts, np.int64)
-    jobs = -(-count * slots // period)  # occurrences j with floor(j Q / c) < slots
-    source = np.repeat(np.arange(len(counts)), jobs)
-    job = np.arange(len(source)) - np.repeat(np.cumsum(jobs) - jobs, jobs)
-    release = job * period // count[source]
-    deadline = -(-(job + 1) * period // count[source]) - 1
-    by_release = np.argsort(release, kind="stable")
-    priorities = (deadline * len(counts) + source)[by_release]
-    return priorities.tolist(), np.bincount(release, minlength=slots).tolist()
 
 
 def permutation_key(*parts: object) -> int:

@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 import xxhash
 
-from mixing.erasures import replace_file
 from mixing.pack import PackedRows, SpanList, pack
+from mixing.publish import replace_file
 
 FOLDER = ".packed"
 RULE_VERSION = 1

@@ -12,7 +12,6 @@ import numpy as np
 from configs import Data, Mix, Schedule
 from mixing.caps import refuse_over_caps
 from mixing.length import domain_units_per_row, run_steps
-from mixing.order import slot_sequence
 from mixing.phases import phase_bounds, phase_fractions, rows_per_step
 from mixing.planned import (
     PhaseSource,
@@ -23,6 +22,7 @@ from mixing.planned import (
     with_hashes,
 )
 from mixing.shares import Unit, mix_of_phase, slot_counts, slot_weights, source_shares, weight_error
+from mixing.slots import marks_of, slot_sequence
 
 __all__ = [
     "PhaseAsk",
@@ -129,7 +129,9 @@ def _phase(
     shares = {name: share for name, share in sorted(ask.shares.items()) if share > 0}
     units_per_row = _units_per_row(by_name, shares, unit)
     counts = slot_counts(shares, units_per_row)
-    rows = phase_rows(list(counts.values()), ask.steps * batch_rows)
+    slots = list(counts.values())
+    sequence = slot_sequence(slots, ask.steps * batch_rows)
+    rows = phase_rows(sequence, slots, ask.steps * batch_rows)
     return PlanPhase(
         name=ask.name,
         first_row=first_step * batch_rows,
@@ -143,6 +145,7 @@ def _phase(
             _part(by_name[name], shares[name], count, rows[i])
             for i, (name, count) in enumerate(counts.items())
         ),
+        marks=marks_of(sequence, slots),
         hash="",
     )
 
@@ -153,11 +156,11 @@ def _units_per_row(
     return {name: by_name[name].units(unit) / by_name[name].rows for name in names}
 
 
-def phase_rows(counts: Sequence[int], rows: int) -> list[int]:
+def phase_rows(sequence: np.ndarray, counts: Sequence[int], rows: int) -> list[int]:
     """Rows of each source among the first ``rows`` slots of the repeated slot sequence."""
     periods, rest = divmod(rows, sum(counts))
-    tail = np.bincount(slot_sequence(counts, rest), minlength=len(counts)) if rest else None
-    return [periods * c + (0 if tail is None else int(tail[i])) for i, c in enumerate(counts)]
+    tail = np.bincount(sequence[:rest], minlength=len(counts)).tolist()
+    return [periods * count + more for count, more in zip(counts, tail, strict=True)]
 
 
 def _part(source: PlanSource, share: float, slot_count: int, rows: int) -> PhaseSource:

@@ -9,7 +9,7 @@ from typing import Any
 from mixing.pack import PackedRows
 from mixing.shares import SourceSize, Unit
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,15 @@ class PlanPhase:
     """Largest relative error of a slot weight, from quantising it to 1/denominator."""
     sources: tuple[PhaseSource, ...]
     """By name; sources without a share are left out."""
+    marks: str
+    """``mixing.slots.marks_of`` its slots, to find any of them without laying out all before."""
     hash: str
     """Of the order of all rows up to the end of this phase."""
+
+    @property
+    def slots(self) -> int:
+        """Slots of the sequence that are used: a period, or all rows of a phase shorter than it."""
+        return min(self.denominator, self.rows)
 
 
 @dataclass(frozen=True)

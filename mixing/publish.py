@@ -1,4 +1,5 @@
-"""Building under a lock in a folder of its own, and one rename that makes it visible."""
+"""Building under a lock in a folder of its own, and one rename that makes it visible; files that
+are replaced the same way."""
 
 import fcntl
 import os
@@ -6,8 +7,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from mixing.shards import sync_folder
+
+_TEMPORARY = ".tmp"
 
 
 @contextmanager
@@ -53,6 +57,39 @@ def remove_leftovers(store: Path, own_key: str | None = None) -> None:
             except BlockingIOError:
                 continue  # its build is alive
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file in one step. What killed processes left in its folder is removed."""
+    for left in path.parent.glob(f"*{_TEMPORARY}"):
+        _remove_if_abandoned(left)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+    with _locked_new(temporary) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+@contextmanager
+def _locked_new(path: Path) -> Iterator[BinaryIO]:
+    """A new file that nobody takes for abandoned while it is open."""
+    while True:
+        with open(path, "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink:  # else removed before it was locked
+                yield file
+                return
+
+
+def _remove_if_abandoned(path: Path) -> None:
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except (FileNotFoundError, BlockingIOError):
+        pass  # replaced meanwhile, or still being written
 
 
 def publish(building_folder: Path, store: Path, key: str) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from configs import UserError
 from mixing.blocks import Block, DamagedFile, HashingReader, decompressed, read_blocks
-from mixing.csv_rows import read_csv
+from mixing.csv_rows import Columns, read_csv
 from mixing.documents import RowOptions
 from mixing.inputs import InputFile, hash_file
 from mixing.ledger import BadRow, excerpt
@@ -65,7 +65,8 @@ def _stream(
 ) -> Iterator[Block | BadRow]:
     if file.kind in ("csv", "tsv"):
         delimiter, longest = "," if file.kind == "csv" else "\t", rows.max_line_bytes
-        for item in read_csv(stream, file.path, delimiter, rows.columns, longest, block_bytes):
+        columns = Columns(rows.columns, rows.id_column)
+        for item in read_csv(stream, file.path, delimiter, columns, longest, block_bytes):
             yield _with_share(item, stream, file)
     elif file.kind == "text":
         yield _text(stream, file, rows.max_doc_bytes)

@@ -2,20 +2,22 @@
 
     Plan ─▶ Order: position ─▶ (phase, source, epoch, row)
 
+Nothing is laid out before it is asked for: the marks of the plan lead to any slot of a period.
+
 A phase begins the period of its slot sequence anew, while each source carries on where the phase
 before left it: use u of a source is row Permutation(u // rows)[u % rows], over the whole run. A
 branch that carries on its parent's reading begins at ``PlanSource.first_use``.
 """
 
-from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from mixing.order import Permutation, permutation_key, permute, slot_sequence
+from configs import CheckFailed
+from mixing.order import Permutation, permutation_key, permute
 from mixing.planned import Plan, PlanPhase
+from mixing.slots import MARK_SLOTS, PLAN_HINT, Marks, slots_from
 
 
 class Location(NamedTuple):
@@ -51,7 +53,7 @@ class Order:
         self._keys = np.array(keys, np.uint64)
         sizes = zip(plan.sources, keys, strict=True)
         self._permutations = [Permutation(source.rows, key) for source, key in sizes]
-        self._first_rows = [phase.first_row for phase in plan.phases]
+        self._first_rows = np.array([phase.first_row for phase in plan.phases])
         index = {source.name: i for i, source in enumerate(plan.sources)}
         self._phases: list[_PhaseOrder] = []
         uses = np.array([source.first_use for source in plan.sources], np.int64)
@@ -64,7 +66,7 @@ class Order:
         """The row at ``position``; raises IndexError outside the run."""
         if not 0 <= position < self.plan.rows:
             raise IndexError(f"position {position} of a run of {self.plan.rows} rows")
-        phase = bisect_right(self._first_rows, position) - 1
+        phase = int(self._first_rows.searchsorted(position, side="right")) - 1
         source, use = self._phases[phase].use_at(position)
         permutation = self._permutations[source]
         epoch, index = divmod(use, permutation.n)
@@ -74,11 +76,11 @@ class Order:
         """``locate`` for an int64 array of positions, in any order."""
         if len(positions) and not 0 <= positions.min() <= positions.max() < self.plan.rows:
             raise IndexError(f"a position outside of the run of {self.plan.rows} rows")
-        phase = np.searchsorted(self._first_rows, positions, side="right") - 1
+        phase = self._first_rows.searchsorted(positions, side="right") - 1
         source = np.empty(len(positions), np.int64)
         use = np.empty(len(positions), np.int64)
-        for p in np.unique(phase):
-            here = slice(None) if len(self._phases) == 1 else np.flatnonzero(phase == p)
+        for p in range(phase.min(), phase.max() + 1) if len(phase) else ():
+            here = np.flatnonzero(phase == p)
             source[here], use[here] = self._phases[p].uses_at(positions[here])
         rows = self._rows[source]
         epoch, index = np.divmod(use, rows)
@@ -119,7 +121,10 @@ class Order:
 
 
 class _PhaseOrder:
-    """One phase: the first period of its slots, and where each source stands when it begins."""
+    """One phase: the first period of its slots, and where each source stands when it begins.
+
+    Slots are laid out in stretches of MARK_SLOTS when one of them is first asked for.
+    """
 
     def __init__(self, phase: PlanPhase, members: np.ndarray, used_before: np.ndarray) -> None:
         self._phase = phase
@@ -127,39 +132,50 @@ class _PhaseOrder:
         self._used_before = used_before
         self._counts = np.array([part.slot_count for part in phase.sources], np.int64)
         self._rows = np.array([part.rows for part in phase.sources], np.int64)
+        # Source of each slot, as an index into the phase's own sources, and how often it had a
+        # slot before it in the period; what is not laid out takes no memory.
+        self._slots = np.empty(phase.slots, np.uint16)
+        self._occurrence = np.empty(phase.slots, np.int32)
+        self._marks = Marks(phase.marks, self._counts, phase.slots)
+        self._laid_out = np.zeros(self._marks.stretches, bool)
 
-    @cached_property
-    def _slots(self) -> np.ndarray:
-        """Source of each slot, as an index into the phase's own sources."""
-        return slot_sequence(self._counts.tolist(), self._phase.rows)
+    def _find(self, slots: np.ndarray) -> None:
+        """Lay out the stretches of these slots, where that was not done yet."""
+        stretches = slots // MARK_SLOTS
+        if self._laid_out[stretches].all():
+            return
+        asked = np.zeros_like(self._laid_out)
+        asked[stretches] = True
+        missing = np.flatnonzero(asked & ~self._laid_out)
+        for run in np.split(missing, np.flatnonzero(np.diff(missing) > 1) + 1):
+            self._lay_out(int(run[0]), int(run[-1]) + 1)
 
-    @cached_property
-    def _by_source(self) -> tuple[np.ndarray, np.ndarray]:
-        """Slots grouped by source, and where the group of each source begins."""
-        grouped = np.argsort(self._slots, kind="stable")
-        sizes = np.bincount(self._slots, minlength=len(self._members))
-        return grouped, np.cumsum(sizes) - sizes
-
-    @cached_property
-    def _occurrence(self) -> np.ndarray:
-        """How often the source of a slot had a slot before it in the period, int32 (slots,)."""
-        grouped, begins = self._by_source
-        occurrence = np.empty(len(grouped), np.int32)
-        occurrence[grouped] = np.arange(len(grouped)) - begins[self._slots[grouped]]
-        return occurrence
+    def _lay_out(self, first: int, end: int) -> None:
+        """Fill in stretches first .. end - 1."""
+        begin, until = first * MARK_SLOTS, min(end * MARK_SLOTS, self._phase.slots)
+        before = self._marks.before(first)
+        part = slots_from(self._counts, begin, before, until - begin)
+        come = np.bincount(part, minlength=len(before))
+        at_end = self._marks.before(end) if end < self._marks.stretches else before + come
+        if not np.array_equal(before + come, at_end):
+            where = f"phase '{self._phase.name}', slots {begin} to {until - 1}"
+            raise CheckFailed(f"{where}: they do not lead to the next mark", PLAN_HINT)
+        grouped = np.argsort(part, kind="stable")
+        group_begins = np.cumsum(come) - come - before
+        self._slots[begin:until] = part
+        self._occurrence[begin + grouped] = np.arange(len(part)) - group_begins[part[grouped]]
+        self._laid_out[first:end] = True
 
     def use_at(self, position: int) -> tuple[int, int]:
         """Plan source at a position, and how often the run used it before."""
-        offset = position - self._phase.first_row
-        period, slot = divmod(offset, self._phase.denominator)
-        part = self._slots[slot]
-        use = self._used_before[part] + period * self._counts[part] + self._occurrence[slot]
-        return int(self._members[part]), int(use)
+        source, use = self.uses_at(np.array([position]))
+        return int(source[0]), int(use[0])
 
     def uses_at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``use_at`` for an array of positions."""
         offset = positions - self._phase.first_row
         period, slot = np.divmod(offset, self._phase.denominator)
+        self._find(slot)
         part = self._slots[slot]
         use = self._used_before[part] + period * self._counts[part] + self._occurrence[slot]
         return self._members[part], use
@@ -176,8 +192,12 @@ class _PhaseOrder:
         """The position of a use of a plan source that lies in this phase."""
         part = int(np.flatnonzero(self._members == source)[0])
         period, occurrence = divmod(use - int(self._used_before[part]), int(self._counts[part]))
-        grouped, begins = self._by_source
-        slot = int(grouped[begins[part] + occurrence])
+        stretch = self._marks.stretch_of(part, occurrence)
+        slots = np.arange(stretch * MARK_SLOTS, (stretch + 1) * MARK_SLOTS)
+        slots = slots[slots < self._phase.slots]
+        self._find(slots)
+        here = (self._slots[slots] == part) & (self._occurrence[slots] == occurrence)
+        slot = int(slots[np.flatnonzero(here)[0]])
         return self._phase.first_row + period * self._phase.denominator + slot
 
     def add_rows_before(self, position: int, total: np.ndarray) -> None:
@@ -189,5 +209,8 @@ class _PhaseOrder:
             total[self._members] += self._rows
             return
         period, slot = divmod(offset, self._phase.denominator)
-        tail = np.bincount(self._slots[:slot], minlength=len(self._members))
+        slots = np.arange(slot // MARK_SLOTS * MARK_SLOTS, slot)
+        self._find(slots)
+        come = self._marks.before(slot // MARK_SLOTS)
+        tail = come + np.bincount(self._slots[slots], minlength=len(come))
         total[self._members] += period * self._counts + tail

@@ -7,6 +7,7 @@ rows it holds; in an Arrow file all that follows.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,10 @@ MOST_BATCH_ROWS = 4096
 
 @dataclass(frozen=True)
 class NotUtf8:
-    """A row with a string that is not UTF-8."""
+    """A row with a string that is not UTF-8, and its columns without one."""
 
     glimpse: bytes
+    others: dict[str, Any]
 
 
 def read_parquet(file: Any, columns: Sequence[str], block_bytes: int) -> Iterator[Block | BadRow]:
@@ -189,7 +191,15 @@ def _rows_one_by_one(batch: pa.RecordBatch) -> Iterable[dict[str, Any] | NotUtf8
         try:
             yield row.to_pylist()[0]
         except UnicodeDecodeError as error:
-            yield NotUtf8(error.object)
+            yield NotUtf8(error.object, _decodable(row))
+
+
+def _decodable(row: pa.RecordBatch) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, column in zip(row.schema.names, row.columns, strict=True):
+        with suppress(UnicodeDecodeError):
+            found[name] = column[0].as_py()
+    return found
 
 
 def _rest(row: int, reason: str, error: Exception) -> BadRow:

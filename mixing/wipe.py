@@ -18,8 +18,8 @@ import numpy as np
 import zstandard
 
 from mixing.encode import EncodedBlock, id_frames
-from mixing.erasures import Erasures, load_erasures, replace_file
-from mixing.publish import locked
+from mixing.erasures import Erasures, load_erasures
+from mixing.publish import locked, replace_file
 from mixing.shards import (
     MANIFEST,
     NO_ID_HASH,
@@ -63,8 +63,8 @@ def unfinished(store: Path, key: str) -> list[str]:
 def wipe_source(store: Path, key: str, progress: Callable[[str], None], excerpts: bool) -> int:
     """Wipe what the erasure list has of this source: how many documents were wiped now.
 
-    ``excerpts``: empty the excerpts in its quarantine, which show parts of texts, even where no
-    document of it is erased.
+    ``excerpts``: take the excerpts and ids of its quarantine, which show parts of texts, away even
+    where no document of it is erased.
     """
     with locked(store, key, progress):
         reader = open_source(store, key)
@@ -80,11 +80,12 @@ def wipe_source(store: Path, key: str, progress: Callable[[str], None], excerpts
 
 
 def without_excerpts(quarantine: Path) -> bytes | None:
-    """A quarantine file with empty excerpts; None where they are."""
+    """A quarantine file with empty excerpts and without ids; None where it is that."""
     rows = [json.loads(line) for line in quarantine.read_bytes().splitlines()]
-    if not any(row["excerpt"] for row in rows):
+    if not any(row["excerpt"] or "id" in row for row in rows):
         return None
-    return b"".join(json.dumps({**row, "excerpt": ""}).encode() + b"\n" for row in rows)
+    shown = [{name: row[name] for name in row if name != "id"} | {"excerpt": ""} for row in rows]
+    return b"".join(json.dumps(row).encode() + b"\n" for row in shown)
 
 
 def _pending(reader: SourceReader, erasures: Erasures) -> np.ndarray:

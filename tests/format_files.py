@@ -1,4 +1,4 @@
-"""The same rows as files of every format."""
+"""The same rows as files of every format, and what a build makes of them."""
 
 import csv
 import gzip
@@ -11,6 +11,9 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
+from ingest_helpers import a_source, build, random_texts
+
+from mixing.store import SourceReader, open_source
 
 Rows = Sequence[dict[str, Any]]
 
@@ -80,3 +83,30 @@ FORMATS: dict[str, tuple[str, Callable[[Path, Rows], None]]] = {
     "tsv.zst": ("a.tsv.zst", packed(separated("\t"), zstandard.compress)),
     "dataset": ("saved", saved_dataset),
 }
+
+NASTY = [
+    'a "quoted" word, and a comma',
+    "two\nlines",
+    "dos\r\nlines\r\n",
+    "tab\tbetween",
+    "nul \0 inside",
+    "\u00e9\U0001f600",
+    '"',
+    " , ",
+    "\ufeffmarked",
+]
+
+
+def rows(seed: int = 1, count: int = 120) -> list[dict[str, Any]]:
+    texts = [*random_texts(seed, count), *NASTY]
+    return [{"id": f"d{i}", "other": i, "text": text} for i, text in enumerate(texts)]
+
+
+def documents(reader: SourceReader) -> dict[str, list[int]]:
+    """Ids of the tokens of every document, by its own id."""
+    return {reader.provenance(i).id: reader.tokens(i).tolist() for i in range(reader.documents)}
+
+
+def built_from(path: Path, store: Path, **options: Any) -> tuple[SourceReader, Any]:
+    report = build(store, a_source(path, **options))
+    return open_source(store, report.key), report

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from small_tokenizer import WORDS, small_tokenizer
+from small_tokenizer import WORDS, reference, small_tokenizer
 
 from configs import Data, Source
 from mixing.build import SourceReport, build_source
@@ -58,3 +58,10 @@ def file_bytes(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.iterdir())
         if path.name not in (MANIFEST, "quarantine.jsonl")
     }
+
+
+def stored_texts(reader: SourceReader) -> list[str]:
+    backend = reference(small_tokenizer())
+    rows = [reader.tokens(i).tolist() for i in range(reader.documents)]
+    assert all(row[-1] == small_tokenizer().eos_id for row in rows)
+    return [backend.decode(row[:-1], skip_special_tokens=False) for row in rows]

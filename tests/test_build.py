@@ -1,13 +1,7 @@
 """A build stores the usable texts as the ids of tokenizers, and its ledger has the rest."""
 
-import errno
-import gzip
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +14,7 @@ from ingest_helpers import (
     built,
     file_bytes,
     random_texts,
+    stored_texts,
     write_jsonl,
     write_texts,
 )
@@ -27,20 +22,11 @@ from small_tokenizer import EOS, reference, small_tokenizer
 from tokenizers import Tokenizer
 
 from configs import UserError
-from mixing import ingest as ingest_module
 from mixing.build import build_corpus, build_source, find_source
-from mixing.shards import HashedFile
 from mixing.store import open_source, verify_source
 from mixing.tokenizer import load_tokenizer
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
-
-
-def stored_texts(reader) -> list[str]:
-    backend = reference(small_tokenizer())
-    rows = [reader.tokens(i).tolist() for i in range(reader.documents)]
-    assert all(row[-1] == small_tokenizer().eos_id for row in rows)
-    return [backend.decode(row[:-1], skip_special_tokens=False) for row in rows]
 
 
 def test_every_document_is_stored_with_its_ids_hashes_and_origin(tmp_path):
@@ -103,99 +89,6 @@ def test_ledgers_of_all_real_corpora_balance(tmp_path, name):
     assert verify_source(tmp_path, report.key) == []
 
 
-def torture(folder: Path) -> tuple[dict[str, int], list[str], dict[str, int]]:
-    """A folder with every defect: ``(dropped by reason, texts that are kept, notes)``."""
-    line = json.dumps
-    good = ["plain", "crlf\r\nlines\r\n", "nul \0 inside", f"a {EOS} b {EOS}", "\u00e9\U0001f600"]
-    bom = b"\xef\xbb\xbf"
-    write_jsonl(
-        folder / "rows.jsonl",
-        [
-            bom + line({"text": good[0], "id": "same"}).encode(),
-            {"text": good[1], "id": "same"},
-            {"text": "\ufeff" + good[2], "id": 7},
-            b"",
-            b"   \r",
-            {"text": good[3], "id": [1]},
-            {"text": good[4]},
-            b'{"text": "bad \xff utf8"}',
-            b"\x00\x01\x02",
-            b"{'text': 1}",
-            [1],
-            {"body": "none"},
-            {"text": None},
-            {"text": 3.5},
-            {"text": ""},
-            {"text": " \n "},
-            b'{"text": "\\ud800"}',
-            {"text": "w" * 30_001},
-        ],
-    )
-    (folder / "empty.jsonl").write_bytes(b"")
-    (folder / "empty.jsonl.gz").write_bytes(gzip.compress(b""))
-    rows = [line({"text": f"packed {i}"}).encode() for i in range(400)]
-    whole = b"\n".join(rows)
-    (folder / "last.jsonl.zst").write_bytes(zstandard.compress(whole))
-    (folder / "cut.jsonl.zst").write_bytes(zstandard.compress(line({"text": "a"}).encode())[:-4])
-    (folder / "cut.jsonl.gz").write_bytes(gzip.compress(line({"text": "b"}).encode())[:-9])
-    (folder / "rubbish.jsonl.zst").write_bytes(b"this is not zstandard")
-    (folder / "notes.txt").write_text("not a corpus")
-    dropped = {
-        "bad_utf8": 1,
-        "bad_json": 2,
-        "not_an_object": 1,
-        "no_text": 2,
-        "text_not_a_string": 1,
-        "empty_text": 2,
-        "lone_surrogate": 1,
-        "over_max_doc_bytes": 1,
-        "truncated_zst": 1,
-        "truncated_gz": 1,
-        "damaged_zst": 1,
-    }
-    notes = {
-        "bom_stripped": 1,
-        "file_bom_stripped": 1,
-        "crlf_documents": 1,
-        "nul_documents": 1,
-        "special_like_strings": 2,
-        "unusable_ids": 1,
-        "documents_without_id": 402,
-        "duplicate_ids": 1,
-        "empty_files": 1,
-        "other_files_in_folders": 1,
-    }
-    return dropped, [*good, *(f"packed {i}" for i in range(400))], notes
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_torture_set(tmp_path, workers):
-    dropped, texts, notes = torture(tmp_path / "in")
-    source = a_source(tmp_path / "in", max_bad=0.5, max_doc_bytes=30_000)
-    report = build(tmp_path / "store", source, workers=workers)
-    assert report.dropped == dropped
-    assert report.notes == notes
-    assert report.documents_in == len(texts) + sum(dropped.values())
-    assert report.documents_written == len(texts)
-    assert report.ledger_balanced
-    reader = open_source(tmp_path / "store", report.key)
-    assert sorted(stored_texts(reader)) == sorted(texts)
-    quarantine = [json.loads(row) for row in Path(report.quarantine).read_text().splitlines()]
-    assert len(quarantine) == sum(dropped.values())
-    for row in quarantine:
-        assert row["source"] == "s"
-        assert Path(row["file"]).exists()
-    by_line = {row["line"]: row["reason"] for row in quarantine if "rows" in row["file"]}
-    assert by_line == {
-        8: "bad_utf8", 9: "bad_json", 10: "bad_json", 11: "not_an_object", 12: "no_text",
-        13: "no_text", 14: "text_not_a_string", 15: "empty_text", 16: "empty_text",
-        17: "lone_surrogate", 18: "over_max_doc_bytes",
-    }  # fmt: skip
-    lines = {reader.provenance(i).line for i in range(reader.documents)}
-    assert {1, 2, 3, 6, 7} <= lines
-    assert verify_source(tmp_path / "store", report.key) == []
-
-
 def test_too_many_bad_rows_publish_nothing_and_keep_the_quarantine(tmp_path):
     rows = [{"text": "fine"}] * 9 + [b"{broken"]
     path = write_jsonl(tmp_path / "a.jsonl", rows)
@@ -230,21 +123,6 @@ def test_a_source_without_documents_is_refused(tmp_path, rows, message):
         find_source(a_source(path), a_data(tmp_path / "store", a_source(path)), small_tokenizer())
         is None
     )
-
-
-def test_number_of_processes_does_not_change_a_byte(tmp_path):
-    for part in range(3):
-        write_texts(tmp_path / "in" / f"{part}.jsonl", random_texts(part, 3000), f"p{part}-")
-    source = a_source(tmp_path / "in")
-    one = build(tmp_path / "one", source, workers=1, shard_tokens=40_000)
-    two = build(tmp_path / "two", source, workers=2, shard_tokens=40_000)
-    assert one.key == two.key
-    assert one.shards > 3
-    one_folder, two_folder = tmp_path / "one" / one.key, tmp_path / "two" / two.key
-    assert file_bytes(one_folder) == file_bytes(two_folder)
-    assert (one_folder / "manifest.json").read_bytes() == (
-        two_folder / "manifest.json"
-    ).read_bytes()
 
 
 def test_names_and_places_of_files_do_not_matter_but_content_and_options_do(tmp_path):
@@ -322,38 +200,6 @@ def test_a_text_of_which_nothing_is_left_is_quarantined(tmp_path):
     assert open_source(tmp_path / "store", report.key).provenance(1).line == 3
 
 
-def test_a_file_that_changes_meanwhile_is_refused(tmp_path, monkeypatch):
-    path = write_texts(tmp_path / "a.jsonl", random_texts(1, 50))
-    sample = ingest_module.sample_texts
-
-    def sample_then_change(files, rows):
-        texts = sample(files, rows)
-        path.write_bytes(path.read_bytes() + b'{"text": "late"}\n')
-        return texts
-
-    monkeypatch.setattr("mixing.build.sample_texts", sample_then_change)
-    with pytest.raises(UserError, match="changed while it was read"):
-        build(tmp_path / "store", a_source(path))
-    assert not list((tmp_path / "store").glob("[!.]*"))
-    assert not list((tmp_path / "store").glob(".building-*"))
-
-
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, monkeypatch):
-    path = write_texts(tmp_path / "a.jsonl", random_texts(1, 50))
-    write = HashedFile.write
-
-    def full(self, data):
-        if self.bytes + len(data) > 1000:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(self, data)
-
-    monkeypatch.setattr(HashedFile, "write", full)
-    with pytest.raises(UserError, match="no space left"):
-        build(tmp_path / "store", a_source(path))
-    assert not list((tmp_path / "store").glob("[!.]*"))
-    assert not list((tmp_path / "store").glob(".building-*"))
-
-
 def test_corpus_reports_follow_the_recipe(tmp_path):
     sources = [
         a_source(write_texts(tmp_path / f"{name}.jsonl", random_texts(i, 30)), name=name, role=role)
@@ -368,58 +214,3 @@ def test_corpus_reports_follow_the_recipe(tmp_path):
     assert sum("tokenizing with gigatoken" in line for line in said) == 3
     assert all(r.reused for r in build_corpus(data, small_tokenizer(), 1, said.append))
     assert np.sum([r.tokens for r in reports]) > 0
-
-
-def die(_task) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_killed_worker_is_one_line(tmp_path, monkeypatch):
-    path = write_texts(tmp_path / "a.jsonl", random_texts(1, 50))
-    monkeypatch.setattr("mixing.encode._encode_in_worker", die)
-    with pytest.raises(UserError, match="was killed") as error:
-        build(tmp_path / "store", a_source(path), workers=2)
-    assert "fewer than 2" in error.value.hint
-    assert not list((tmp_path / "store").glob("[!.]*"))
-
-
-def test_workers_end_with_a_killed_parent(tmp_path):
-    fifo = tmp_path / "endless.jsonl"
-    os.mkfifo(fifo)  # a build that waits for its input for ever
-    script = (
-        "import sys; from small_tokenizer import small_tokenizer\n"
-        "from mixing.encode import Workers\n"
-        "with Workers(small_tokenizer(), 2) as pool:\n"
-        "    print(pool.choose(['the court'])[0], flush=True)\n"
-        f"    open({str(fifo)!r}).read()\n"
-    )
-    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-    )
-    assert parent.stdout is not None
-    assert parent.stdout.readline() == b"gigatoken\n"
-    processes = [p for p in Path("/proc").iterdir() if p.name.isdigit()]
-    in_session = [p for p in processes if session_of(p) == parent.pid]
-    assert len(in_session) >= 3
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    deadline = time.monotonic() + 30
-    while left := [p for p in in_session if session_of(p) == parent.pid]:
-        if time.monotonic() > deadline:
-            for process in left:
-                os.kill(int(process.name), signal.SIGKILL)
-            pytest.fail("workers live on without their parent")
-        time.sleep(0.05)
-
-
-def session_of(process: Path) -> int | None:
-    try:
-        fields = (process / "stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else int(fields[3])

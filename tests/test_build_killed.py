@@ -130,7 +130,7 @@ STAGES = ["tokenize", "shard write", "fsync", "manifest", "rename", "after renam
 
 def run_victim(tmp_path: Path, stage: str, kills: int, sabotage: bool = False):
     command = [sys.executable, __file__, str(tmp_path), stage, str(kills), str(int(sabotage))]
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
         command,
         env={**os.environ, "PYTHONPATH": path},

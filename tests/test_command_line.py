@@ -134,6 +134,10 @@ def test_plan_build_verify_without_a_base(tiny: Path, tmp_path: Path, alloy: All
     for phase in found["phases"]:
         for source in phase["sources"]:
             assert source["max_prefix_deviation_rows"] < 1
+    shown = alloy("corpus", "verify", recipe).stdout
+    rows = found["phases"][0]["rows"]
+    assert f"under 1 by the rule, here {found['max_prefix_deviation_rows']:.2f}" in shown
+    assert f"a row is {100 / rows:.2g}% of {found['phases'][0]['name']}" in shown
     traced = json.loads(alloy("corpus", "trace", recipe, "--step", "1", "--json").stdout)
     assert traced
     first = traced[0]

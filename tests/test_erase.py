@@ -246,6 +246,34 @@ def test_a_row_that_was_only_quarantined_stays_away(tmp_path: Path) -> None:
     assert larger.tokens(0).any()
 
 
+QUARANTINED = {
+    "a.csv": (b"text,id,more\nfine,d0,x\nzanzibar,d1,x,y\nzan\xff,d2,x\n,d3,zanzibar\n", "d"),
+    "a.tsv": (b"id\ttext\nd0\tfine\nd1\tzanzibar\ty\nd2\tzan\xff\nd3\t\n", "d"),
+    "a.jsonl": (
+        b'{"id": 100, "text": "fine"}\n{"text": null, "more": "zanzibar%s", "id": 101}\n'
+        b'{"text": "", "id": 102}\n{"id": 103, "text": 4, "more": "zanzibar"}\n' % (b"x" * 300),
+        "10",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUARANTINED)
+def test_quarantined_rows_are_erased_by_id_in_every_format(name: str, tmp_path: Path) -> None:
+    content, prefix = QUARANTINED[name]
+    (tmp_path / name).write_bytes(content)
+    store, source = tmp_path / "store", a_source(tmp_path / name, max_bad=1.0)
+    reader = built(store, source)
+    rows = [json.loads(line) for line in reader.path("quarantine.jsonl").read_text().splitlines()]
+    assert [row.get("id") for row in rows] == [f"{prefix}{i}" for i in (1, 2, 3)]
+    erase(store, [(source, reader)], [f"{prefix}{i}" for i in (1, 2, 3)], quiet)
+    assert [entry.line for entry in load_erasures(store).entries] == [row["line"] for row in rows]
+    after = open_source(store, reader.key).path("quarantine.jsonl").read_text()
+    assert not any(sign in after for sign in ("zan", f'{prefix}1"', f'{prefix}2"', f'{prefix}3"'))
+    anew = built(tmp_path / "store", source, shard_tokens=99)  # a new build reads the rows again
+    again = [json.loads(line) for line in anew.path("quarantine.jsonl").read_text().splitlines()]
+    assert all(row["excerpt"] == "" and "id" not in row for row in again)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_wiping_and_building_anew_end_with_the_same_source(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

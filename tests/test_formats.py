@@ -1,52 +1,17 @@
 """Every format gives the same documents with their places, and says what it cannot read."""
 
 import json
-import os
 import random
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import datasets
 import pyarrow.parquet as pq
 import pytest
-from format_files import FORMATS, jsonl, parquet
-from ingest_helpers import a_data, a_source, build, random_texts
-from small_tokenizer import small_tokenizer
+from format_files import FORMATS, NASTY, built_from, documents, jsonl, parquet, rows
+from ingest_helpers import a_source, build
 
-from configs import Source, UserError
+from configs import UserError
 from mixing import readers
-from mixing.build import find_source
-from mixing.store import SourceReader, open_source, verify_source
-
-NASTY = [
-    'a "quoted" word, and a comma',
-    "two\nlines",
-    "dos\r\nlines\r\n",
-    "tab\tbetween",
-    "nul \0 inside",
-    "\u00e9\U0001f600",
-    '"',
-    " , ",
-    "\ufeffmarked",
-]
-
-
-def rows(seed: int = 1, count: int = 120) -> list[dict[str, Any]]:
-    texts = [*random_texts(seed, count), *NASTY]
-    return [{"id": f"d{i}", "other": i, "text": text} for i, text in enumerate(texts)]
-
-
-def documents(reader: SourceReader) -> dict[str, list[int]]:
-    """Ids of the tokens of every document, by its own id."""
-    return {reader.provenance(i).id: reader.tokens(i).tolist() for i in range(reader.documents)}
-
-
-def built_from(path: Path, store: Path, **options: Any) -> tuple[SourceReader, Any]:
-    report = build(store, a_source(path, **options))
-    return open_source(store, report.key), report
+from mixing.store import verify_source
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -218,155 +183,6 @@ def test_a_row_group_that_cannot_be_decoded_is_counted_row_by_row(tmp_path: Path
     assert {reader.provenance(i).line for i in range(70)} == {*range(1, 31), *range(61, 101)}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_take_of_the_hub_reads_no_more_than_it_needs(workers: int, hub: Path) -> None:
-    report = hub_build(hub, workers, take=500)
-    assert 500 <= report["tokens"] < 2500
-    assert report["notes"]["files_not_read_to_their_end"] >= 2
-    assert report["key"] == hub_build(hub, 1, take=500)["key"]
-
-
-HUB_BUILD = """
-import json, sys
-from dataclasses import asdict
-from pathlib import Path
-from ingest_helpers import build
-from configs import AlloyError, Source
-try:
-    source = Source(name="s", role="domain", hub="org/words", **json.loads(sys.argv[2]))
-    report = build(Path(sys.argv[1]), source, workers=int(sys.argv[3]))
-    print(json.dumps(asdict(report)))
-except AlloyError as error:
-    print(json.dumps({"error": error.message}))
-"""
-
-
-def hub_build(hub: Path, workers: int = 1, store: str = "store", **options: Any) -> dict[str, Any]:
-    port = (hub / "port").read_text()
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
-        "HF_HOME": str(hub / "home"),
-        "HF_HUB_OFFLINE": "0",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)]),
-    }
-    arguments = [str(hub / f"{store}{workers}"), json.dumps(options), str(workers)]
-    done = subprocess.run(
-        [sys.executable, "-c", HUB_BUILD, *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Path]:
-    """A hub with one dataset: three files to train on, one to test."""
-    data = tmp_path / "root/org/words/data"
-    data.mkdir(parents=True)
-    for part in range(3):
-        name = f"train-{part:05d}-of-00003.parquet"
-        parquet(row_group_size=20)(data / name, rows(part, 60))
-    parquet()(data / "test-00000-of-00001.parquet", rows(9, 5))
-    script = Path(__file__).with_name("hub_server.py")
-    server = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "root")], stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    (tmp_path / "port").write_text(server.stdout.readline().strip())
-    yield tmp_path
-    server.terminate()
-    server.wait()
-    server.stdout.close()
-
-
-def test_a_dataset_of_the_hub_is_streamed(hub: Path) -> None:
-    report = hub_build(hub)
-    reader = open_source(hub / "store1", report["key"])
-    assert report["documents_written"] == 3 * len(rows(0, 60))
-    files = {Path(f["path"]).name: f for f in reader.manifest["inputs"]}
-    assert set(files) == {f"train-{part:05d}-of-00003.parquet" for part in range(3)}
-    expected = {}
-    for part in range(3):
-        jsonl(hub / f"{part}.jsonl", rows(part, 60))
-        same, _ = built_from(hub / f"{part}.jsonl", hub / "local")
-        for i in range(same.documents):
-            expected[(part, same.provenance(i).line)] = same.tokens(i).tolist()
-    for i in range(reader.documents):
-        place = reader.provenance(i)
-        part = int(Path(place.file).name.split("-")[1])
-        assert place.file.startswith("hf://datasets/org/words@aaaa")
-        assert reader.tokens(i).tolist() == expected[(part, place.line)]
-    assert hub_build(hub, split="test")["documents_written"] == len(rows(9, 5))
-
-
-def test_the_listing_is_remembered_and_only_a_build_asks(hub: Path) -> None:
-    source = Source(name="s", role="domain", hub="org/words")
-    data = a_data(hub / "store1", source)
-    assert find_source(source, data, small_tokenizer()) is None
-    key = hub_build(hub)["key"]
-    assert find_source(source, data, small_tokenizer()) == key  # this process knows no such hub
-    for path in (hub / "root/org/words/data").glob("train*"):
-        path.unlink()
-    assert hub_build(hub)["reused"]
-
-
-def test_a_hub_that_fails_is_one_line_and_no_damaged_file(hub: Path) -> None:
-    (hub / "root/org/fails").touch()
-    found = hub_build(hub)
-    assert "hf://datasets/org/words@" in found["error"]
-    assert "403" in found["error"]
-    assert not list((hub / "store1").glob("[!.]*"))
-    assert "no split 'dev'" in hub_build(hub, split="dev")["error"]
-
-
-def test_a_local_dataset_folder(tmp_path: Path) -> None:
-    datasets.disable_progress_bars()
-    (tmp_path / "repo/data").mkdir(parents=True)
-    parquet()(tmp_path / "repo/data/train-0.parquet", rows())
-    parquet()(tmp_path / "repo/data/test-0.parquet", rows(2, 3))
-    whole = datasets.Dataset.from_list(rows())
-    halves = datasets.DatasetDict({"train": whole, "test": whole.select(range(7))})
-    halves.save_to_disk(tmp_path / "halves")
-    whole.save_to_disk(tmp_path / "saved")
-    whole.map(lambda _: {"text": "x"}, cache_file_name=str(tmp_path / "saved/cache-1.arrow"))
-    jsonl(tmp_path / "a.jsonl", rows())
-    expected, _ = built_from(tmp_path / "a.jsonl", tmp_path / "store")
-    for name in ("repo", "halves", "saved"):
-        source = Source(name="s", role="domain", hub=str(tmp_path / name))
-        reader = open_source(tmp_path / "store", build(tmp_path / "store", source).key)
-        assert documents(reader) == documents(expected), name
-    for name, count in (("repo", 3 + len(NASTY)), ("halves", 7)):
-        source = Source(name="s", role="domain", hub=str(tmp_path / name), split="test")
-        assert build(tmp_path / "store", source).documents_written == count
-    with pytest.raises(UserError, match="holds the splits train, test"):
-        build(tmp_path / "store", a_source(tmp_path / "halves"))
-    with pytest.raises(UserError, match="no split 'dev'"):
-        build(
-            tmp_path / "store",
-            Source(name="s", role="domain", hub=str(tmp_path / "repo"), split="dev"),
-        )
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "exactly one of path and hub"),
-        ({"path": "x", "hub": "a/b"}, "exactly one of path and hub"),
-        ({"path": "x", "revision": "v1"}, "revision goes with hub"),
-        ({"path": "x", "split": "test"}, "split goes with hub"),
-    ],
-)
-def test_a_source_has_one_origin(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Source(name="s", role="domain", **options)
-    whole = Source(name="s", role="domain", path="x")
-    assert Source.model_validate(whole.model_dump(mode="json")) == whole
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_broken_arrow_files_never_end_the_process(seed: int, tmp_path: Path) -> None:
     """Random damage gives fewer documents or none, and a ledger that balances."""
@@ -385,44 +201,3 @@ def test_broken_arrow_files_never_end_the_process(seed: int, tmp_path: Path) -> 
         return  # nothing of it can be used
     assert report.ledger_balanced
     assert report.documents_written <= len(rows())
-
-
-MEMORY = """
-import random, resource, sys
-from pathlib import Path
-from format_files import FORMATS
-from ingest_helpers import a_source, build
-name, megabytes, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-file, write = FORMATS[name]
-if len(sys.argv) == 5:
-    rng, words = random.Random(0), ["court", "may", "the", "of", "and", "1999", "section", "act"]
-    many = [" ".join(rng.choices(words, k=900)) for _ in range(megabytes * 250)]
-    write(folder / file, [{"id": i, "text": text} for i, text in enumerate(many)])
-else:
-    report = build(folder / "store", a_source(folder / file))
-    assert report.documents_written == megabytes * 250
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["parquet", "arrow stream", "csv", "tsv.zst"])
-def test_memory_does_not_grow_with_the_file(name: str, tmp_path: Path) -> None:
-    """One row group as large as the file; peak resident memory of a build in one process."""
-    path = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
-    peaks = []
-    for megabytes in (40, 160):
-        folder = tmp_path / str(megabytes)
-        folder.mkdir()
-        for extra in (["write"], []):
-            done = subprocess.run(
-                [sys.executable, "-c", MEMORY, name, str(megabytes), str(folder), *extra],
-                env={**os.environ, "PYTHONPATH": path},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-        peaks.append(float(done.stdout))
-    print(name, peaks)
-    assert peaks[1] < 1.1 * peaks[0]
-    assert peaks[1] < 600

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import zstandard
 from chat_helpers import CHATML, chat_tokenizer, conversation
 from ingest_helpers import a_data, a_source, write_jsonl
+from real_corpora import medquad
 from tokenizers import Tokenizer
 
 from configs import Data, Mix, Schedule, Source, UserError
@@ -280,25 +280,12 @@ def test_hash_of_the_rows_covers_the_masks(tmp_path: Path) -> None:
     assert packed.hash != replace(packed, targets=None).hash
 
 
-def medquad(shared: Path, folder: Path) -> Path:
-    """MedQuAD as prompts and responses."""
-    source = shared / "corpora/medicine_medquad.jsonl.zst"
-    out = folder / "medquad.jsonl"
-    with zstandard.open(source, "rt", encoding="utf-8") as lines, out.open("w") as file:
-        for line in lines:
-            row = json.loads(line)
-            question, _, reply = row["text"].partition("\nAnswer: ")
-            prompt = question.removeprefix("Question: ")
-            file.write(json.dumps({"id": row["id"], "prompt": prompt, "response": reply}) + "\n")
-    return out
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "olmo2", "pythia_20b"])
 def test_medquad_answers_are_what_is_supervised(
     name: str, shared_data: Path, tmp_path: Path
 ) -> None:
-    path = medquad(shared_data, tmp_path)
+    path = medquad(shared_data, tmp_path / "medquad.jsonl", "prompt_response")
     tokenizer = load_tokenizer(str(shared_data / f"tokenizers/{name}.json"))
     backend = Tokenizer.from_str(tokenizer.json_text)
     source = a_source(path, format="prompt_response", max_bad=1.0)
@@ -314,33 +301,3 @@ def test_medquad_answers_are_what_is_supervised(
         assert ids.tolist() == backend.encode(whole, add_special_tokens=False).ids
         read = supervised_texts(reader, document, backend)
         assert read == [row["response"].strip() + end]
-
-
-@pytest.mark.slow
-def test_realised_share_on_very_unequal_sources(shared_data: Path, tmp_path: Path) -> None:
-    """MedQuAD as conversations, novels and the US Code: within 0.1% of the asked share."""
-    corpora = shared_data / "corpora"
-    sources = (
-        a_source(medquad(shared_data, tmp_path), "med", format="prompt_response", max_bad=0.1),
-        a_source(corpora / "law_us_code.jsonl.zst", "law", max_bad=0.1),
-        a_source(corpora / "general_novels.jsonl.zst", "novels", role="general", max_bad=0.1),
-    )
-    data = a_data(tmp_path / "store", *sources, seq_len=4096)
-    tokenizer = load_tokenizer(str(shared_data / "tokenizers/gpt2.json"))
-    keys = {s.name: build_source(s, data, tokenizer, 1, lambda _: None).key for s in sources}
-    corpus = open_corpus(data, keys)
-    planned = [
-        plan_source(n, corpus.sources[n].role, 1e9, keys[n], p) for n, p in corpus.packed.items()
-    ]
-    mix = Mix(general=0.3, weights={"med": 1.0, "law": 2.0})
-    schedule = Schedule(tokens=400_000_000, batch_tokens=1_000_000, peak_lr=1e-3, anneal=0.3)
-    plan = compile_plan(planned, data, mix, schedule)
-    rows = RowReader(plan, corpus.readers, corpus.packed, pad_id=0)
-    account = receipt(plan, rows, 10_000, read_rows=3000, ledgers=corpus.ledgers)
-    assert account["ok"], account["problems"]
-    units, asked = Counter[str](), {"med": 0.7 / 3, "law": 1.4 / 3, "novels": 0.3}
-    for phase in account["phases"]:
-        for part in phase["sources"]:
-            units[part["name"]] += part["supervised_tokens"]
-    for name, share in asked.items():
-        assert abs(units[name] / units.total() / share - 1) < 1e-3, (name, units)

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from mixing.order import Permutation, permutation_key, permute, slot_sequence
+from configs import CheckFailed
+from mixing.order import Permutation, permutation_key, permute
+from mixing.slots import MARK_SLOTS, Marks, marks_of, slot_sequence, slots_from
 
 
 def prefix_deviation(sequence: np.ndarray, counts: list[int]) -> float:
@@ -81,6 +83,41 @@ def test_first_slots_are_those_of_the_whole_period() -> None:
     whole = slot_sequence(counts)
     for slots in (1, 2, 77, len(whole) - 1, len(whole), len(whole) + 5):
         assert np.array_equal(slot_sequence(counts, slots), whole[:slots])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_marks_lead_to_every_part_of_the_sequence(seed: int) -> None:
+    counts = random_counts(seed, 6000)
+    count, whole = np.array(counts), slot_sequence(counts)
+    for slots in {1, MARK_SLOTS, MARK_SLOTS + 1, len(whole) // 2 + 1, len(whole)}:
+        sequence = slot_sequence(counts, slots)
+        marks = Marks(marks_of(sequence, counts), count, len(sequence))
+        assert marks.stretches == -(-len(sequence) // MARK_SLOTS)
+        for stretch in range(marks.stretches):
+            first = stretch * MARK_SLOTS
+            come = np.bincount(sequence[:first], minlength=len(counts))
+            assert marks.before(stretch).tolist() == come.tolist()
+            until = min(first + 2 * MARK_SLOTS, len(sequence))
+            part = slots_from(count, first, come, until - first)
+            assert part.tolist() == sequence[first:until].tolist()
+        seen = np.zeros(len(counts), np.int64)
+        for slot, source in enumerate(sequence.tolist()):
+            if slot % 13 == 0 or slot % MARK_SLOTS in (0, MARK_SLOTS - 1):
+                assert marks.stretch_of(source, int(seen[source])) == slot // MARK_SLOTS
+            seen[source] += 1
+
+
+def test_marks_that_were_changed_are_refused() -> None:
+    counts = random_counts(1, 6000)
+    text, slots = marks_of(slot_sequence(counts), counts), sum(counts)
+    count = np.array(counts)
+    other = "A" if text[40] != "A" else "B"
+    for wrong in ("", text[:16], text[:-4], text[:40] + other + text[41:], "0" + text[1:]):
+        assert wrong != text
+        with pytest.raises(CheckFailed, match="marks of a plan"):
+            Marks(wrong, count, slots)
+    with pytest.raises(CheckFailed, match="marks of a plan"):
+        Marks(text, count, slots + MARK_SLOTS)
 
 
 def test_repeated_periods_keep_the_bound() -> None:

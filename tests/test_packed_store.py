@@ -1,10 +1,6 @@
 """Packed rows from disk are those of packing; anything else is packed anew."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
+import fcntl
 from pathlib import Path
 from typing import Any
 
@@ -101,38 +97,15 @@ def test_a_store_that_cannot_be_written(
         stored_rows(tmp_path, "k", SPANS, 64, "best_fit")
 
 
-KILLED = """
-    import os, signal, sys
-    from pathlib import Path
-    import numpy as np
-    from memory_corpus import whole_documents
-    from mixing import packed_store
-
-    calls, at = 0, int(sys.argv[2])
-    def dying(real):
-        def step(*arguments):
-            global calls
-            calls += 1
-            if calls == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments)
-        return step
-    for name in ("fsync", "replace"):
-        setattr(os, name, dying(getattr(os, name)))
-    packed_store._content = dying(packed_store._content)
-    spans = whole_documents(np.random.default_rng(0).integers(1, 200, 500))
-    packed_store.stored_rows(Path(sys.argv[1]), "k", spans, 64, "best_fit")
-"""
-
-
-@pytest.mark.parametrize("step", range(1, 6))
-def test_killed_while_writing(step: int, tmp_path: Path, packings: list[int]) -> None:
-    """Before the content, the file's fsync, the rename, the folder's fsync, and not at all."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path), str(step)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path])},
-        check=False,
-    )
-    assert done.returncode == (0 if step == 5 else -signal.SIGKILL)
-    assert same(stored_rows(tmp_path, "k", SPANS, 64, "best_fit"), pack(SPANS, 64, "best_fit"))
-    assert packings == ([64] if step < 4 else [])
+def test_what_a_killed_process_left_is_removed_and_what_is_being_written_is_not(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    (folder / "k-1.rows.123.tmp").write_bytes(b"left")
+    with open(folder / "k-2.rows.124.tmp", "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        stored_rows(tmp_path, "k", SPANS, 64, "best_fit")
+        assert [path.name for path in folder.glob("*.tmp")] == ["k-2.rows.124.tmp"]
+    stored_rows(tmp_path, "other", SPANS, 64, "best_fit")
+    assert not list(folder.glob("*.tmp"))

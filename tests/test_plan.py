@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from memory_corpus import MemoryCorpus, corpus, data, plan_of, schedule
 
-from configs import Mix, UserError
+from configs import CheckFailed, Mix, UserError
 from mixing.length import run_steps
 from mixing.phases import phase_bounds, rows_per_step
 from mixing.plan import PhaseAsk, Plan, PlanSource, compile_phases, compile_plan
 from mixing.seek import Order
+from mixing.slots import marks_of
 
 SEQ = 64
 
@@ -113,6 +114,32 @@ def test_json_round_trip_and_tampering() -> None:
     tree["phases"][0]["sources"][0]["slot_count"] += 1
     with pytest.raises(ValueError, match="does not match its own hash"):
         Plan.from_json(tree)
+
+
+def test_any_slot_is_found_without_those_before_it() -> None:
+    """Six periods of 20,000 slots, and one that its phase cuts off; each look is the first."""
+    shares = {"law": 0.123457, "web": 0.876543}
+    plan = phases_of([LAW, WEB], (30_000, shares), (1500, shares))
+    whole = Order(plan).locate_many(np.arange(plan.rows))
+    rng = np.random.default_rng(0)
+    assert [phase.slots for phase in plan.phases] == [20_000, 6000]
+    edges = [0, 255, 256, 19_999, 20_000, 119_999, 120_000, plan.rows - 1]
+    for position in [*edges, *rng.integers(0, plan.rows, 30).tolist()]:
+        found = (whole.source[position], whole.row[position], whole.epoch[position])
+        assert Order(plan).locate(position)[:3] == found
+        source = int(whole.source[position])
+        assert position in Order(plan).positions_of(source, int(whole.row[position]))
+        before = Order(plan).rows_by_source(0, position)
+        assert before.tolist() == np.bincount(whole.source[:position], minlength=2).tolist()
+
+
+def test_marks_that_lead_elsewhere_are_refused() -> None:
+    plan = phases_of([LAW, WEB], (300, {"law": 0.123457, "web": 0.876543}))
+    (phase,) = plan.phases
+    marks = marks_of(np.zeros(phase.slots, np.uint16), [part.slot_count for part in phase.sources])
+    mixed = replace(plan, phases=(replace(phase, marks=marks),))
+    with pytest.raises(CheckFailed, match="do not lead to the next mark"):
+        Order(mixed).locate(0)
 
 
 def test_expected_units_are_rows_times_the_mean() -> None:

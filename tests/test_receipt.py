@@ -149,10 +149,11 @@ def test_finds_a_greedy_order(monkeypatch: pytest.MonkeyPatch) -> None:
     made = unequal()
     plan = unequal_plan(made, 1000)
 
-    def blocks(counts: list[int], slots: int) -> np.ndarray:
-        return np.repeat(np.arange(len(counts)), counts)[:slots].astype(np.uint16)
+    def blocks(order: Any, slots: np.ndarray) -> None:
+        order._slots[:] = np.repeat(np.arange(len(order._counts)), order._counts)[: slots.max() + 1]
+        order._occurrence[:] = 0
 
-    monkeypatch.setattr("mixing.seek.slot_sequence", blocks)
+    monkeypatch.setattr("mixing.seek._PhaseOrder._find", blocks)
     found = problems_of(plan, made.reader(plan), read_rows=0)
     assert "rows from its target" in found
     assert "rows, the plan says" in found

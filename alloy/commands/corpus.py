@@ -1,5 +1,6 @@
 """alloy corpus: read a built corpus back, trace its documents, erase some of them."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -161,4 +162,14 @@ def render(found: dict[str, Any]) -> str:
     ]
     notes = [*packing_lines(found["packing"]), *map(removal_line, found["decontaminated"])]
     notes += [f"{name}: {n:,} erased" for name, n in found["erased_documents"].items() if n]
-    return "\n".join([phase_table(found["phases"], columns), *notes])
+    return "\n".join([phase_table(found["phases"], columns), one_row_rule(found), *notes])
+
+
+def one_row_rule(found: dict[str, Any]) -> str:
+    """How far shares may be off, which in a phase of few rows is much."""
+    rows = [f"{100 / phase['rows']:.2g}% of {phase['name']}" for phase in found["phases"]]
+    worst = math.floor(found["max_prefix_deviation_rows"] * 1e4) / 1e4  # under 1 stays under 1
+    return (
+        f"deviation: most rows that a source was off its target before any row, under 1 by the "
+        f"rule, here {worst:.4f}; a row is {', '.join(rows)}"
+    )
