@@ -287,7 +287,7 @@ def test_a_full_disk_is_said_and_loses_nothing(
     process = subprocess.Popen([ALLOY, "train", str(path)], stderr=subprocess.PIPE, text=True)
     # Not in preexec_fn: that forks this process, whose memory is large by now.
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (60_000, 60_000))
-    _, told = process.communicate(timeout=300)
+    _, told = process.communicate(timeout=1200)
     assert process.returncode == 1, told
     assert "could not write" in told
     assert "no step yet" in told
@@ -299,15 +299,16 @@ def test_a_full_disk_is_said_and_loses_nothing(
 
 @pytest.mark.slow
 def test_a_rank_that_hangs_is_named(tiny: Path, tmp_path: Path) -> None:
-    tree = recipe(tiny, tmp_path, "run", 2000, timeout_minutes=0.1)
+    """A minute of patience: on a busy machine ranks start that far apart without hanging."""
+    tree = recipe(tiny, tmp_path, "run", 20_000, timeout_minutes=1)
     for source in tree["data"]["sources"]:
-        source["max_epochs"] = 10_000
+        source["max_epochs"] = 100_000
     path = write_recipe(tmp_path / "run.yaml", tree)
     process = subprocess.Popen([ALLOY, "train", str(path)], stderr=subprocess.PIPE, text=True)
     wait_until(lambda: len(read_metrics(tmp_path / "run/metrics.jsonl")) > 3)
     inside = psutil.Process(process.pid).children(recursive=True)
     victim = next(p for p in inside if p.environ().get("RANK") == "1")
     victim.suspend()
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=1200)
     assert process.returncode == 1
-    assert "rank 1 hangs or is gone: the others waited 0.1 minutes" in told
+    assert "rank 1 hangs or is gone: the others waited 1 minutes" in told
