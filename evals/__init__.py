@@ -11,6 +11,7 @@ subjects.py       MMLU's 57 subjects and their four categories
 mmlu_items.py     CSV folders in either published layout to an Exam
 mmlu_prompts.py   the templates of the letter and the cloze form, as lm-eval has them
 encode.py         texts to ids, cut between context and continuation where lm-eval cuts
+batching.py       which rows share a forward pass
 continuations.py  log-probabilities of options: shared tokens once, scored positions only
 mmlu_scorer.py    both forms without lm-eval, the same numbers
 lm_eval_tasks.py  the exam and named tasks through lm-eval (the only file that imports it)

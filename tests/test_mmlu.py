@@ -203,20 +203,39 @@ def test_long_prompts_keep_their_end_and_are_counted(tmp_path):
     np.testing.assert_allclose([score.logprobs for score in scores], plain, atol=2e-5)
 
 
+def next_of_numpy():
+    """The draws that numpy's global generator would give next."""
+    generator = np.random.RandomState()
+    generator.set_state(np.random.get_state())
+    return generator.random_sample(4).tolist()
+
+
 def test_scoring_leaves_the_model_as_it_was(tmp_path):
+    """Also a model whose own forward draws random numbers, as some do in evaluation mode."""
     exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a": 4})), shots=1))
     model = tiny_model("llama").train()
     model.model.layers[0].eval()
     modes = [module.training for module in model.modules()]
     parameter = next(model.parameters())
     parameter.grad = torch.ones_like(parameter)
-    random_states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
+    seen = []
+
+    def draw(*_arguments):
+        torch.rand(1), random.random(), np.random.rand()
+        seen.append((torch.is_grad_enabled(), model.training, model.model.layers[1].training))
+
+    hook = model.model.layers[1].register_forward_hook(draw)
+    before = torch.get_rng_state(), random.getstate(), next_of_numpy()
     scored(model, tiny_tokenizer(), exam, 512, "letter")
     scored(model, tiny_tokenizer(), exam, 512, "cloze")
+    hook.remove()
+    assert set(seen) == {(False, False, False)}
+    assert torch.is_grad_enabled()
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(parameter.grad, torch.ones_like(parameter))
-    assert torch.equal(torch.get_rng_state(), random_states[0])
-    assert random.getstate() == random_states[1]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert next_of_numpy() == before[2]
     assert not model.lm_head._forward_pre_hooks
     assert model(torch.tensor([[1, 2, 3]])).logits.shape[1] == 3
 
