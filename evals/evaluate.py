@@ -22,6 +22,7 @@ from evals.mmlu_items import Exam, load_exam
 from evals.mmlu_prompts import CLOZE_TEMPLATE, LETTER_TEMPLATE
 from evals.model_state import compute_dtype, load_folder, require_finite
 from evals.parts import Parts
+from evals.published import beside_published
 from evals.records import (
     BPB,
     EXAM,
@@ -56,6 +57,7 @@ def evaluate_model(
     start_id: int | None = None,
     trust_remote_code: bool = False,
     decontaminated: Mapping[str, Mapping[str, Any] | None] | None = None,
+    published: Sequence[Mapping[str, Any]] = (),
     caveats: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score the Hugging Face folder and write records and summary.json under ``out``.
@@ -64,7 +66,8 @@ def evaluate_model(
     under the name asked; one that was interrupted goes on after its last finished subject or
     task. ``seq_len`` and ``start_id`` are those of ``bpb.score_documents``. ``decontaminated``
     has, for each eval that was kept out of the training corpus, the record of it; it and
-    ``caveats`` go into the summary. The model is loaded once: fp32 on the CPU, bf16 on a GPU.
+    ``caveats`` go into the summary, and ``published`` scores (see ``beside_published``) beside the
+    measured ones. The model is loaded once: fp32 on the CPU, bf16 on a GPU.
     Raises UserError for input that cannot be scored, before the model is loaded.
     """
     asked = _asked(evals, documents)
@@ -72,10 +75,12 @@ def evaluate_model(
     key = EvalKey(weights_hash(model_folder), _task_hash(asked, evals, settings))
     measured = (*evals.names, *(task.name for task in evals.lm_eval))
     clean = {task: (decontaminated or {}).get(task) for task in measured}
-    context = {"decontaminated": clean, "caveats": [*caveats, *_unclean(clean)]}
+    context: Tree = {"decontaminated": clean, "caveats": [*caveats, *_unclean(clean)]}
+    context["exam_origin"] = None if asked.exam is None else dict(asked.exam.origin)
     known = cached(out, key)
     if known is not None:
         progress(f"{name}: already evaluated")
+        context["published"] = beside_published(known["exam"], published)
         if known != known | context:
             write_summary(out, known | context, known["files"])
         return known | context | {"name": name, "model": str(model_folder)}
@@ -86,6 +91,7 @@ def evaluate_model(
     summary = {"name": name, "model": str(model_folder)} | context | asdict(key)
     summary |= {"dtype": settings["dtype"], "settings": settings}
     summary |= score_tables(records, settings)
+    summary["published"] = beside_published(summary["exam"], published)
     summary |= {"seconds": seconds, "parts_reused": parts.reused}
     _write(out, summary, records)
     parts.remove()

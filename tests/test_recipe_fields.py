@@ -30,6 +30,7 @@ from checkpoints.tensors import EXP_AVG, WEIGHTS, read
 from configs import AlloyError, Recipe
 from configs.load import parse_recipe
 from configs.reference import sections
+from evals.mmlu_items import load_exam
 from pretrain.engine import deepspeed_config
 from pretrain.launch import environment, prepared
 from pretrain.launchers import slurm_script
@@ -152,6 +153,15 @@ def measured(recipe: Recipe, folder: Path) -> Any:
     summary = evaluate(recipe, plan_recipe(recipe), model, folder / "out", "m", quiet)
     records = {p.name: p.read_text() for p in sorted((folder / "out").glob("*.jsonl"))}
     return {k: summary[k] for k in ("exam", "domain", "lm_eval", "bpb")}, records, list(FORWARDS)
+
+
+def exam_asked(recipe: Recipe, _: Path) -> Any:
+    """The questions, or why there are none."""
+    assert recipe.evals.mmlu is not None
+    try:
+        return load_exam(recipe.evals.mmlu)
+    except AlloyError as error:
+        return error.message
 
 
 def engine_json(recipe: Recipe, _: Path) -> Any:
@@ -394,6 +404,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "evals.bpb_tokens": (measured, {}, "evals.bpb_tokens=10"),
     "evals.bootstrap": (measured, {}, "evals.bootstrap=60"),
     "evals.mmlu.path": (measured, {"evals.mmlu": None}, f"evals.mmlu={EXAM}"),
+    "evals.mmlu.hub": (exam_asked, {"evals.mmlu.hub": "{folder}"}, "evals.mmlu.hub={tiny}"),
+    "evals.mmlu.revision": (exam_asked, {"evals.mmlu.hub": "{folder}"}, "evals.mmlu.revision=v1"),
     "evals.mmlu.shots": (measured, {}, "evals.mmlu.shots=1"),
     "evals.mmlu.limit_per_subject": (measured, {}, "evals.mmlu.limit_per_subject=2"),
     "evals.mmlu.scorer": (measured, {}, "evals.mmlu.scorer=lm_eval"),
