@@ -108,12 +108,17 @@ class LmEvalTask(Section):
     """Worked examples before each question."""
     limit: PositiveCount | None = None
     """Test rows, the first ones; left out: all."""
+    nltk_data: str | None = None
+    """Folder of nltk's data with tokenizers/punkt_tab, which ifeval counts sentences with; left
+    out: where nltk looks."""
 
     @model_validator(mode="after")
     def _has_rows(self) -> Self:
         wanted = self.path is not None and self.shots > 0
         if wanted != (self.fewshot_path is not None):
             raise ValueError("fewshot_path is given where path and shots are, and only there")
+        if self.nltk_data is not None and "ifeval" not in self.name:
+            raise ValueError("nltk_data is for ifeval")
         return self
 
 

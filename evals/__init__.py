@@ -16,6 +16,7 @@ continuations.py  log-probabilities of options: shared tokens once, scored posit
 mmlu_scorer.py    both forms without lm-eval, the same numbers
 lm_eval_tasks.py  the exam and named tasks through lm-eval (the only file that imports it)
 local_tasks.py    lm-eval's usual tasks from local files
+task_scores.py    the headline of a task of lm-eval, row by row, from its records
 exam_run.py       the exam on a model, subject by subject, the written answers too
 exam_records.py   scores to one record an item, records to the exam's summary
 domain_items.py   labelled JSONL of the domain to rows; prompts from a template
