@@ -39,13 +39,19 @@ class _Run:
 
 
 def reference_model(recipe: Recipe) -> Path:
-    """The folder of the model that arms are compared with: ``compare_with``, else the start."""
+    """The folder of the model that arms are compared with."""
+    return hugging_face_folder(*reference_name(recipe))
+
+
+def reference_name(recipe: Recipe) -> tuple[str, str | None]:
+    """Name and revision of the model that arms are compared with: ``compare_with``, else the
+    start."""
     base = recipe.base
     if base is not None and base.compare_with is not None:
-        return hugging_face_folder(base.compare_with, base.compare_with_revision)
+        return base.compare_with, base.compare_with_revision
     if base is None or base.model is None:
         raise UserError("the recipe names no model to measure", "set base.model or --model")
-    return hugging_face_folder(base.model, base.revision)
+    return base.model, base.revision
 
 
 def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
@@ -63,7 +69,8 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
     wanted = [*arms(recipe), *_confirming(recipe, folder, confirm)]
     runs = _runs(recipe, wanted, show)
     measured_on = plan_recipe(recipe)
-    evaluate(recipe, measured_on, reference_model(recipe), folder / "evals/base", "base", show)
+    base, named = reference_model(recipe), reference_name(recipe)
+    evaluate(recipe, measured_on, base, folder / "evals/base", "base", show, named)
     entries = [arm_entry(run.arm, run.recipe, run.course.plan) for run in runs]
     assert recipe.sweep is not None
     whole = runs[0].course.plan

@@ -345,6 +345,9 @@ class Budget(Section):
     domain_f1: Annotated[float, Field(gt=0)] | None = None
     """Largest loss of domain F1 (0 to 1) against the arm of a sweep with the least general text:
     what mixing may cost. The control and the saturation run are not judged by it."""
+    tasks: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Largest drop of any task of ``evals.domain`` or ``evals.lm_eval``, by its name, in points
+    (hundredths) of its headline against the base."""
 
 
 class Sweep(Section):
@@ -416,6 +419,12 @@ class Recipe(Section):
                     f"{where}.weights names '{strangers[0]}', which no trained source is"
                 )
         _require_evals(self.data.decontaminate, self.evals.names)
+        tasks = [task.name for task in (*self.evals.domain, *self.evals.lm_eval)]
+        unknown = sorted(set(self.budget.tasks) - set(tasks))
+        if unknown:
+            raise ValueError(
+                f"budget.tasks names '{unknown[0]}'; valid names: {', '.join(tasks) or 'none'}"
+            )
         return self
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -30,6 +31,8 @@ from checkpoints.tensors import EXP_AVG, WEIGHTS, read
 from configs import AlloyError, Recipe
 from configs.load import parse_recipe
 from configs.reference import sections
+from evals.local_tasks import require_ready
+from evals.mmlu_items import load_exam
 from pretrain.engine import deepspeed_config
 from pretrain.launch import environment, prepared
 from pretrain.launchers import slurm_script
@@ -152,6 +155,22 @@ def measured(recipe: Recipe, folder: Path) -> Any:
     summary = evaluate(recipe, plan_recipe(recipe), model, folder / "out", "m", quiet)
     records = {p.name: p.read_text() for p in sorted((folder / "out").glob("*.jsonl"))}
     return {k: summary[k] for k in ("exam", "domain", "lm_eval", "bpb")}, records, list(FORWARDS)
+
+
+def exam_asked(recipe: Recipe, _: Path) -> Any:
+    """The questions, or why there are none."""
+    assert recipe.evals.mmlu is not None
+    try:
+        return load_exam(recipe.evals.mmlu)
+    except AlloyError as error:
+        return error.message
+
+
+def sentences_asked(recipe: Recipe, _: Path) -> Any:
+    """Where ifeval looks for what it needs, which is in none of these places."""
+    with mock.patch("nltk.data.path", []), pytest.raises(AlloyError) as error:
+        require_ready(recipe.evals.lm_eval[0])
+    return error.value.message
 
 
 def engine_json(recipe: Recipe, _: Path) -> Any:
@@ -394,6 +413,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "evals.bpb_tokens": (measured, {}, "evals.bpb_tokens=10"),
     "evals.bootstrap": (measured, {}, "evals.bootstrap=60"),
     "evals.mmlu.path": (measured, {"evals.mmlu": None}, f"evals.mmlu={EXAM}"),
+    "evals.mmlu.hub": (exam_asked, {"evals.mmlu.hub": "{folder}"}, "evals.mmlu.hub={tiny}"),
+    "evals.mmlu.revision": (exam_asked, {"evals.mmlu.hub": "{folder}"}, "evals.mmlu.revision=v1"),
     "evals.mmlu.shots": (measured, {}, "evals.mmlu.shots=1"),
     "evals.mmlu.limit_per_subject": (measured, {}, "evals.mmlu.limit_per_subject=2"),
     "evals.mmlu.scorer": (measured, {}, "evals.mmlu.scorer=lm_eval"),
@@ -427,8 +448,14 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
         {"evals.lm_eval": [CHOICE | {"shots": 2, "fewshot_path": "{folder}/choice.jsonl"}]},
         "evals.lm_eval.arc_easy.shots=1",
     ),
+    "evals.lm_eval[].nltk_data": (
+        sentences_asked,
+        {"evals.lm_eval": [{"name": "ifeval"}]},
+        "evals.lm_eval.ifeval.nltk_data={folder}",
+    ),
     "evals.lm_eval[].limit": (measured, NAMED, "evals.lm_eval.arc_easy.limit=2"),
     "budget.mmlu_points": (swept, SWEEP, "budget.mmlu_points=1"),
+    "budget.tasks": (swept, SWEEP | {"evals.domain": [TASK]}, "budget.tasks={labels: 5}"),
     "budget.domain_f1": (swept, SWEEP, "budget.domain_f1=0.05"),
     "budget.retention_bpb": (swept, SWEEP, "budget.retention_bpb=0.1"),
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),

@@ -139,7 +139,7 @@ class Fake:
         return self.folder / own.name / "export"
 
     def measure(self, *given: Any) -> None:
-        _, _, _, out, name, _ = given
+        _, _, _, out, name, *_ = given
         rng = random.Random(name)
         share = 1.0
         if name != "base":

@@ -6,6 +6,7 @@ from typing import Any
 from alloy.report.axis import linear_axis
 from alloy.report.charts import Chart, Guide, Point, Series, extent, flatten, pair
 from alloy.report.share_figures import Figure, share_figures
+from alloy.report.task_figures import precision_recall
 from alloy.report.text import number, visible
 
 Tree = dict[str, Any]
@@ -15,6 +16,7 @@ MARKS_ON_CURVE = 6
 def figures(report: Tree) -> list[Figure]:
     """Every chart of the page, in its order."""
     drawn = [_front(report), *share_figures(report)]
+    drawn += [precision_recall(report, arm_labels(report))]
     drawn += [_loss(report), _learning_rate(report), *_loss_by_source(report)]
     return [figure for figure in drawn if figure is not None]
 

@@ -39,7 +39,7 @@ def model_card(report: Tree, name: str | None = None) -> str:
         "intervals are 95%.",
         _table(report["base"], arm),
         "\n".join(
-            f"- Budget {escape_markdown(v['budget'])}: {escape_markdown(v['text'])}"
+            f"- Budget {escape_markdown(v['task'] or v['budget'])}: {escape_markdown(v['text'])}"
             for v in arm["verdicts"]
         ),
         "### Limits",
