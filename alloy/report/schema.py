@@ -119,7 +119,7 @@ class Model(Part):
     """What the base and every arm have."""
 
     name: str
-    kind: Literal["base", "arm", "control", "saturation", "confirm", "merge"]
+    kind: Literal["base", "arm", "control", "saturation", "confirm", "merge", "average"]
     general_share: Number
     tokens: int
     failed: str | None
@@ -216,6 +216,19 @@ class MergedArm(Arm):
     """A model that was not trained: it has no general share, cost, receipt or lineage."""
 
     merge: Merge
+
+
+class Average(Part):
+    """The mean of so many last checkpoints of an arm."""
+
+    checkpoints: int
+    of: str
+
+
+class AveragedArm(Arm):
+    """As a merged one."""
+
+    average: Average
 
 
 class Budget(Part):
@@ -337,7 +350,7 @@ class Report(Part):
     budget: Budget
     cost: TotalCost
     base: BaseModelEntry
-    arms: list[Arm | MergedArm]
+    arms: list[Arm | MergedArm | AveragedArm]
     saturation: Saturation | None
     law: list[LawCurve]
     recommendation: Recommendation
