@@ -24,6 +24,7 @@ from alloy.building import build_recipe
 from alloy.evaluation import evaluate
 from alloy.merge_points import merge_entries
 from alloy.planning import plan_recipe
+from alloy.repetition import repeated_recipes
 from alloy.sweep import reference_model, sweep_record
 from alloy.training import _job, run_folder
 from checkpoints.folder import last_good, steps, write_json
@@ -194,6 +195,11 @@ def merged(recipe: Recipe, _: Path) -> Any:
     return merge_entries(recipe.sweep, arms(recipe)[0], tokens=0, failed="")
 
 
+def repeated(recipe: Recipe, _: Path) -> Any:
+    build_recipe(recipe, quiet)
+    return [own.data.subset for own, _ in repeated_recipes(recipe, arms(recipe))]
+
+
 def referred(recipe: Recipe, _: Path) -> Any:
     return str(reference_model(recipe))
 
@@ -333,6 +339,7 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
         "data.max_contaminated=100%",
     ),
     "data.seed": (planned, {}, "data.seed=1"),
+    "data.subset": (planned, {}, "data.subset=50%"),
     "data.sources[].name": (planned, {}, f"{SOURCE}.name=mine"),
     "data.sources[].role": (planned, {}, "data.sources.wiki.role=general"),
     "data.sources[].path": (planned, {}, f"{SOURCE}.path={{tiny}}/retention.jsonl"),
@@ -462,6 +469,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),
     "sweep.over": (swept, SWEEP, "sweep.over={schedule.peak_lr: [0.001, 0.002]}"),
     "sweep.budgets": (swept, SWEEP, "sweep.budgets=[1, 0.5]"),
+    "sweep.full_tokens": (repeated, SWEEP, "sweep.full_tokens=10K"),
+    "sweep.average": (merged, SWEEP, "sweep.average=[2, 3]"),
     "sweep.merge": (merged, SWEEP, "sweep.merge=[0.25, 0.5]"),
     "sweep.saturation": (swept, SWEEP, "sweep.saturation=0.75"),
 }

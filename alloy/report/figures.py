@@ -22,19 +22,22 @@ def figures(report: Tree) -> list[Figure]:
 
 
 def arm_labels(report: Tree) -> list[str]:
-    """A short label for each arm: its share (of a merge its lambda) where that is unique among its
-    kind, else its name."""
-    suffix = {"arm": "", "control": " control", "saturation": " short", "confirm": " confirm"}
-    texts = [
-        f"merge {a['merge']['lambda']:g}"
-        if a["kind"] == "merge"
-        else number(a["general_share"], "share") + suffix[a["kind"]]
-        for a in report["arms"]
-    ]
+    """A short label for each arm: its share (of a merge its lambda, of an average its count) where
+    that is unique among its kind, else its name."""
+    texts = [_arm_label(arm) for arm in report["arms"]]
     return [
         text if texts.count(text) == 1 else visible(arm["name"], 24)
         for text, arm in zip(texts, report["arms"], strict=True)
     ]
+
+
+def _arm_label(arm: Tree) -> str:
+    if arm["kind"] == "merge":
+        return f"merge {arm['merge']['lambda']:g}"
+    if arm["kind"] == "average":
+        return f"mean of {arm['average']['checkpoints']}"
+    suffix = {"arm": "", "control": " control", "saturation": " short", "confirm": " confirm"}
+    return number(arm["general_share"], "share") + suffix[arm["kind"]]
 
 
 def _front(report: Tree) -> Figure | None:
@@ -69,8 +72,11 @@ def _front(report: Tree) -> Figure | None:
         "Up and to the right is better. Labels are general shares, whiskers 95% intervals; the "
         "dashed line joins the models that no other measured one beats on both axes."
     )
-    if any(arm["kind"] == "merge" for arm in report["arms"]):
+    kinds = {arm["kind"] for arm in report["arms"]}
+    if "merge" in kinds:
         caption += " A merge, which was not trained, has its part of the way from the base."
+    if "average" in kinds:
+        caption += " A mean is that of so many last checkpoints of one run."
     return Figure(group="front", key="front", chart=chart, caption=caption)
 
 

@@ -43,13 +43,20 @@ class MergeOf(Record):
     of: str
 
 
+class AverageOf(Record):
+    """The mean of so many last checkpoints of an arm."""
+
+    checkpoints: int
+    of: str
+
+
 class ArmSpec(Record):
     """An arm's line in sweep.json; folders are relative to the sweep's."""
 
     name: str
-    kind: Literal["arm", "control", "saturation", "confirm", "merge"]
+    kind: Literal["arm", "control", "saturation", "confirm", "merge", "average"]
     general_share: float | None
-    """None of a merge, which was not trained."""
+    """None of a merge and of an average, which were not trained."""
     tokens: int
     seed: int | None = None
     ranks: int | None = None
@@ -57,6 +64,7 @@ class ArmSpec(Record):
     settings: dict[str, Any] = {}
     """Recipe keys that this arm sets besides its share and seed."""
     merge: MergeOf | None = None
+    average: AverageOf | None = None
     run: str | None
     eval: str
     shared: SharedSteps | None = None

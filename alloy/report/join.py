@@ -106,6 +106,7 @@ def _arm_entry(
         "settings": spec.settings,
         "failed": spec.failed,
         **({} if spec.merge is None else {"merge": spec.merge.model_dump(by_alias=True)}),
+        **({} if spec.average is None else {"average": spec.average.model_dump()}),
         **scores,
         "change": change,
         "verdict": overall(judged),

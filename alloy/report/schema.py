@@ -88,7 +88,7 @@ class Model(Part):
     """What the base and every arm have."""
 
     name: str
-    kind: Literal["base", "arm", "control", "saturation", "confirm", "merge"]
+    kind: Literal["base", "arm", "control", "saturation", "confirm", "merge", "average"]
     general_share: Number
     tokens: int
     failed: str | None
@@ -201,6 +201,19 @@ class TaskBudget(Part):
 
     task: str
     points: float
+
+
+class Average(Part):
+    """The mean of so many last checkpoints of an arm."""
+
+    checkpoints: int
+    of: str
+
+
+class AveragedArm(Arm):
+    """As a merged one."""
+
+    average: Average
 
 
 class Budget(Part):
@@ -323,7 +336,7 @@ class Report(Part):
     budget: Budget
     cost: TotalCost
     base: BaseModelEntry
-    arms: list[Arm | MergedArm]
+    arms: list[Arm | MergedArm | AveragedArm]
     saturation: Saturation | None
     law: list[LawCurve]
     recommendation: Recommendation
