@@ -20,6 +20,7 @@ building.py    the sources of a recipe into the store
 decontamination.py  the recipe's eval texts, looked for in its sources
 evaluation.py  a model's measurements: exam, domain tasks, bits-per-byte
 arms.py        which runs a sweep is made of, and the recipe of each
+repetition.py  arms that repeat each source as often as the full run
 sharing.py     which first steps arms have in common, so that each is trained once
 adopting.py    a run that begins with the checkpoint of another
 merge_points.py  models between a sweep's reference and its first arm

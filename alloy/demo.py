@@ -5,7 +5,7 @@ world ─▶ trunk (random weights, warmup + stable) ─┬▶ base (the trunk's
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ un-annealed checkpoint (OLMo 2)."""
 TRUNK_TOKENS = 3_891_200
 BASE_TOKENS = 409_600
 ARM_TOKENS = 491_520
-SHARES = (0.0, 0.1, 0.25, 0.75, 1.0)
+SWEEP = {"general": [0.0, 0.1, 0.25, 0.75, 1.0], "saturation": 0.75}
 NOTE = (
     "A tiny model in an invented world: it exaggerates forgetting, and this exam is in MMLU's "
     "form but is not MMLU."
@@ -51,11 +51,7 @@ _ARCHITECTURE = {
 def run_demo(run_dir: Path, show: Callable[[str], None]) -> tuple[dict[str, Any], ReportFiles]:
     """Train and measure the world's base and arms; what is done already is reused."""
     folder = run_dir / NAME
-    world = _world(folder / "world", show)
-    for name, tree in recipes(run_dir, world).items():
-        path = folder / "recipes" / f"{name}.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    for path in write_recipes(run_dir, show):
         recipe = load_recipe(path)
         if recipe.sweep is None:
             train_recipe(recipe, show)
@@ -65,7 +61,27 @@ def run_demo(run_dir: Path, show: Callable[[str], None]) -> tuple[dict[str, Any]
     return json.loads(files.json.read_text(encoding="utf-8")), files
 
 
-def recipes(run_dir: Path, world: WorldFiles) -> dict[str, dict[str, Any]]:
+def write_recipes(
+    run_dir: Path,
+    show: Callable[[str], None],
+    seed: int = 0,
+    sweep: Mapping[str, Any] = SWEEP,
+) -> list[Path]:
+    """Write the world of ``seed`` and its recipes, in the order in which they are to be run."""
+    folder = run_dir / NAME
+    world = _world(folder / "world", WorldConfig(seed=seed), show)
+    paths = []
+    for name, tree in recipes(run_dir, world, seed, sweep).items():
+        path = folder / "recipes" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def recipes(
+    run_dir: Path, world: WorldFiles, seed: int, sweep: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
     """The recipes of the demo, in the order in which they are run."""
     run_folder = run_dir / NAME
     common = {"run_dir": str(run_dir)}
@@ -73,8 +89,9 @@ def recipes(run_dir: Path, world: WorldFiles) -> dict[str, dict[str, Any]]:
         "tokenizer": str(world.tokenizer),
         "store": str(run_folder / "store"),
         "seq_len": SEQ_LEN,
+        "seed": seed,
     }
-    train = {"zero": 2, "precision": "fp32", "ranks": 2, "micro_batch_rows": 4}
+    train = {"zero": 2, "precision": "fp32", "ranks": 2, "micro_batch_rows": 4, "seed": seed}
     pretraining = _source("facts", "general", world.pretrain)
     trunk = {
         "name": f"{NAME}/trunk",
@@ -91,10 +108,11 @@ def recipes(run_dir: Path, world: WorldFiles) -> dict[str, dict[str, Any]]:
         "base": {"model": str(run_folder / "trunk"), "start": "weights+moments"},
         "schedule": _schedule(BASE_TOKENS, PRETRAIN_LR, warmup=0.0, anneal=1.0),
     }
-    return {"trunk": trunk, "base": base, "sweep": _sweep(common, data, train, world, run_folder)}
+    arms = {**_arms(common, data, train, world, run_folder), "sweep": dict(sweep)}
+    return {"trunk": trunk, "base": base, "sweep": arms}
 
 
-def _sweep(
+def _arms(
     common: dict[str, Any],
     data: dict[str, Any],
     train: dict[str, Any],
@@ -129,7 +147,6 @@ def _sweep(
             ],
         },
         "budget": {"mmlu_points": 5.0, "retention_bpb": 0.1},
-        "sweep": {"general": list(SHARES), "saturation": 0.75},
     }
 
 
@@ -147,9 +164,8 @@ def _schedule(tokens: int, peak_lr: float, warmup: float, anneal: float) -> dict
     }
 
 
-def _world(folder: Path, show: Callable[[str], None]) -> WorldFiles:
+def _world(folder: Path, config: WorldConfig, show: Callable[[str], None]) -> WorldFiles:
     """The world's files, written once for a config; the marker is written after them."""
-    config = WorldConfig()
     marker = folder / "world.json"
     wanted = asdict(config)
     if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == wanted:

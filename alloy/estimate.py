@@ -61,6 +61,7 @@ def _taken_of_hub(source: Source, data: Data) -> PlanSource:
 
 
 def _estimate(source: Source, data: Data, tokens: float, targets: float) -> PlanSource:
+    tokens, targets = data.subset * tokens, data.subset * targets
     return PlanSource(
         name=source.name,
         role=source.role,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alloy.decontamination import by_task
+from alloy.open_models import published_scores
 from alloy.planning import Planned
 from configs import Recipe, UserError
 from evals.bpb import EvalDocument
@@ -21,9 +22,18 @@ _TEMPLATE_TOKENS = 4000
 
 
 def evaluate(
-    recipe: Recipe, planned: Planned, model: Path, out: Path, name: str, show: Callable[[str], None]
+    recipe: Recipe,
+    planned: Planned,
+    model: Path,
+    out: Path,
+    name: str,
+    show: Callable[[str], None],
+    published_as: tuple[str, str | None] | None = None,
 ) -> dict[str, Any]:
-    """Measure a Hugging Face folder; base and arms go the same way."""
+    """Measure a Hugging Face folder; base and arms go the same way.
+
+    ``published_as``: the hub id and revision of a model that the catalog may know scores of.
+    """
     tokenizer, corpus = planned.tokenizer, planned.corpus
     assert corpus is not None
     return evaluate_model(
@@ -36,6 +46,7 @@ def evaluate(
         seq_len=recipe.data.seq_len,
         start_id=tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id,
         decontaminated=by_task(recipe.evals, corpus.removed),
+        published=published_scores(*published_as) if published_as else (),
         caveats=template_caveats(recipe, planned),
     )
 

@@ -3,6 +3,8 @@
 folders, hub ids, runs ─▶ fp32 weights by name ─▶ merge ─▶ Hugging Face folder, reloaded
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,6 @@ from checkpoints.folder import (
     chosen,
     identity,
     is_alloy,
-    open_checkpoint,
     problems,
     step_name,
     steps,
@@ -85,12 +86,23 @@ def average_last(run: Path, count: int, out: Path) -> dict[str, Any]:
             f"{run} has {len(good)} good checkpoints, {count} are to be averaged",
             "keep more with train.checkpoint_tokens and train.keep_last",
         )
-    last = [open_checkpoint(root / step_name(step)) for step in good]
-    models = [model_from(checkpoint) for checkpoint in last]
+    return average_steps(run, good, out)
+
+
+def average_steps(run: Path, which: Sequence[int], out: Path) -> dict[str, Any]:
+    """Write the mean of a run's checkpoints of these steps to ``out``, with the newest one's
+    tokenizer. What is there is kept where it was made of the same checkpoints.
+
+    Raises UserError where one of them is not there or damaged.
+    """
+    parts = [chosen(run, step) for step in sorted(which, reverse=True)]
+    record = {"how": "mean", "of": [_origin(str(run), part) for part in parts]}
+    made = out / RECORD
+    if made.is_file() and json.loads(made.read_text(encoding="utf-8")) == record:
+        return record
+    models = [model_from(part) for part in parts]
     merged = mean([dict(m.named_parameters()) for m in models])
-    origins = [_origin(str(run), checkpoint) for checkpoint in last]
-    record = {"how": "mean", "of": origins}
-    return _written(models[0], merged, _tokenizer(last[0]), record, out)
+    return _written(models[0], merged, _tokenizer(parts[0]), record, out)
 
 
 def _written(

@@ -7,7 +7,7 @@ how such models are usually made.
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import yaml
 from huggingface_hub import HfApi
@@ -32,6 +32,19 @@ class Stage(Section):
     annealed: bool
 
 
+class PublishedMmlu(Section):
+    """A score of MMLU that somebody has published, and how it was got."""
+
+    model: str
+    """Hub id of the model that it is of, as released (its main branch)."""
+    form: Literal["letter", "cloze"]
+    shots: int
+    accuracy: Annotated[float, Field(gt=0, lt=1)]
+    harness: str
+    """Whose prompts and scoring."""
+    source: str
+
+
 class OpenModel(Section):
     """What is known of a model and its sisters that were trained alike."""
 
@@ -50,6 +63,7 @@ class OpenModel(Section):
     """What the main branch is, where it is the model as released."""
     recalled: tuple[str, ...] = ()
     """Keys that were not read at the source."""
+    published: tuple[PublishedMmlu, ...] = ()
 
     @property
     def stage_ends(self) -> list[str]:
@@ -81,6 +95,20 @@ def open_models() -> tuple[OpenModel, ...]:
 
 def known_model(name: str) -> OpenModel | None:
     return next((m for m in open_models() if name == m.id or name in m.also), None)
+
+
+def published_scores(name: str, revision: str | None) -> list[dict[str, Any]]:
+    """What is published on MMLU of a model, its sisters or its other checkpoints, for
+    ``evals.published``; ``other_model`` says why a score is not of this one, or is None."""
+    found = []
+    for entry in open_models():
+        names = {entry.id, *entry.also, *(score.model for score in entry.published)}
+        for score in entry.published if name in names else ():
+            other = None if score.model == name else f"published for {score.model}, not {name}"
+            if other is None and revision not in (None, "main"):
+                other = f"published for the released model, not revision {revision}"
+            found.append(score.model_dump() | {"other_model": other})
+    return found
 
 
 def published_revisions(name: str) -> list[str]:

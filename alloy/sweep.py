@@ -13,8 +13,10 @@ from alloy.arms import Arm, arm_recipe, arms, confirming
 from alloy.building import build_recipe
 from alloy.evaluation import evaluate
 from alloy.hub import hugging_face_folder
-from alloy.merge_points import merge_entries, merged_model
+from alloy.merge_points import averaged_steps, merge_entries, merged_model
+from alloy.merging import average_steps
 from alloy.planning import plan_recipe
+from alloy.repetition import Repetition, repeated_recipes, repetition_line
 from alloy.sharing import Course, SharedStart, course, kept_steps, shared_starts, training_order
 from alloy.training import run_folder, train_recipe
 from checkpoints.folder import write_json
@@ -36,16 +38,25 @@ class _Run:
     begin: SharedStart | None
     keep_steps: tuple[int, ...]
     """Where other arms go on from this one."""
+    repetition: Repetition | None
+    averaged: dict[int, tuple[int, ...]]
+    """The steps whose checkpoints are averaged, by how many they are."""
 
 
 def reference_model(recipe: Recipe) -> Path:
-    """The folder of the model that arms are compared with: ``compare_with``, else the start."""
+    """The folder of the model that arms are compared with."""
+    return hugging_face_folder(*reference_name(recipe))
+
+
+def reference_name(recipe: Recipe) -> tuple[str, str | None]:
+    """Name and revision of the model that arms are compared with: ``compare_with``, else the
+    start."""
     base = recipe.base
     if base is not None and base.compare_with is not None:
-        return hugging_face_folder(base.compare_with, base.compare_with_revision)
+        return base.compare_with, base.compare_with_revision
     if base is None or base.model is None:
         raise UserError("the recipe names no model to measure", "set base.model or --model")
-    return hugging_face_folder(base.model, base.revision)
+    return base.model, base.revision
 
 
 def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
@@ -63,8 +74,11 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
     wanted = [*arms(recipe), *_confirming(recipe, folder, confirm)]
     runs = _runs(recipe, wanted, show)
     measured_on = plan_recipe(recipe)
-    evaluate(recipe, measured_on, reference_model(recipe), folder / "evals/base", "base", show)
-    entries = [arm_entry(run.arm, run.recipe, run.course.plan) for run in runs]
+    base, named = reference_model(recipe), reference_name(recipe)
+    evaluate(recipe, measured_on, base, folder / "evals/base", "base", show, named)
+    entries = [arm_entry(run.arm, run.recipe, run.course.plan, run.repetition) for run in runs]
+    if entries[0]["repetition"]:
+        show(repetition_line([entry["repetition"] for entry in entries]))
     assert recipe.sweep is not None
     whole = runs[0].course.plan
     merges = merge_entries(
@@ -126,7 +140,7 @@ def sweep_record(recipe: Recipe, entries: list[Tree], seconds: float) -> Tree:
     }
 
 
-def arm_entry(arm: Arm, own: Recipe, plan: Plan) -> Tree:
+def arm_entry(arm: Arm, own: Recipe, plan: Plan, repetition: Repetition | None) -> Tree:
     """An arm's line in sweep.json, before it was run."""
     return {
         "name": arm.name,
@@ -138,6 +152,7 @@ def arm_entry(arm: Arm, own: Recipe, plan: Plan) -> Tree:
         "ranks": own.train.ranks,
         "run": f"arms/{arm.name}",
         "eval": f"evals/{arm.name}",
+        "repetition": None if repetition is None else repetition.to_json(plan),
         "shared": None,
         "failed": NOT_RUN,
     }
@@ -164,16 +179,22 @@ def _confirming(recipe: Recipe, folder: Path, confirm: float | None) -> list[Arm
 
 def _runs(recipe: Recipe, wanted: Sequence[Arm], show: Show) -> list[_Run]:
     """Every arm with its plan and what it shares; an arm with data of its own is built first."""
-    recipes = [arm_recipe(recipe, arm) for arm in wanted]
-    for own in recipes:
+    for arm in wanted:
+        own = arm_recipe(recipe, arm)
         if own.data != recipe.data:
             build_recipe(own, show)
-    courses = [course(own, plan_recipe(own)) for own in recipes]
+    found = repeated_recipes(recipe, wanted)
+    courses = [course(own, plan_recipe(own)) for own, _ in found]
     starts = shared_starts(courses)
-    return [
-        _Run(arm, recipes[i], courses[i], starts[i], kept_steps(starts, i))
-        for i, arm in enumerate(wanted)
-    ]
+    assert recipe.sweep is not None
+    runs = []
+    for i, (arm, (own, repetition)) in enumerate(zip(wanted, found, strict=True)):
+        counts = recipe.sweep.average if i == 0 else ()
+        averaged = averaged_steps(courses[i].plan, own.train, counts)
+        kept = {step for last in averaged.values() for step in last}
+        keep = tuple(sorted({*kept_steps(starts, i), *kept}))
+        runs.append(_Run(arm, own, courses[i], starts[i], keep, repetition, averaged))
+    return runs
 
 
 def _trained(run: _Run, runs: Sequence[_Run], entry: Tree, show: Show) -> Path:
@@ -182,12 +203,16 @@ def _trained(run: _Run, runs: Sequence[_Run], entry: Tree, show: Show) -> Path:
 
 
 def _merged(recipe: Recipe, first: _Run, of: Tree, entry: Tree) -> Path:
-    """The model of a merge's entry. Raises AlloyError where the arm that it needs failed."""
+    """The model of a merge's or average's entry. Raises AlloyError where the arm that it needs
+    failed, or did not keep the checkpoints."""
     if of["failed"]:
         raise AlloyError(f"{of['name']} failed", "run the sweep again")
-    trained = run_folder(first.recipe) / "export"
-    out = run_folder(recipe) / "merges" / entry["name"]
-    return merged_model(reference_model(recipe), trained, entry["merge"]["lambda"], out)
+    run, out = run_folder(first.recipe), run_folder(recipe) / "merges" / entry["name"]
+    if entry["kind"] == "merge":
+        lambda_ = entry["merge"]["lambda"]
+        return merged_model(reference_model(recipe), run / "export", lambda_, out)
+    average_steps(run, first.averaged[entry["average"]["checkpoints"]], out)
+    return out
 
 
 def _begin(run: _Run, runs: Sequence[_Run], show: Show) -> Tree | None:

@@ -48,7 +48,7 @@ def main(corpus: Path, tokenizer: Path, passes: int, ours: Path | None) -> None:
         planned = plan_recipe(recipe)
         path = Path(folder) / "recipe.json"
         path.write_text(recipe.model_dump_json())
-        prefix = exported(recipe, planned, Path(folder))
+        prefix = exported(planned, Path(folder))
         script = [sys.executable, __file__, "--ours", str(path), "--passes", str(passes)]
         rows = described("alloy RowReader", json.loads(run(script, 1).output))
         arguments = (prefix, SEQ_LEN, planned.tokenizer.eos_id, passes)
@@ -84,12 +84,11 @@ def _recipe(corpus: Path, tokenizer: Path, folder: Path) -> Recipe:
     return recipe.model_copy(update={"schedule": longer})
 
 
-def exported(recipe: Recipe, planned: Planned, folder: Path) -> str:
+def exported(planned: Planned, folder: Path) -> str:
     corpus = planned.corpus
     assert corpus is not None
-    reader = corpus.readers["corpus"]
-    spans = trained_spans(recipe.data, reader, corpus.reasons["corpus"], {})
-    return export_source(reader, spans, folder / "megatron").prefix
+    spans = trained_spans(corpus.packed["corpus"])
+    return export_source(corpus.readers["corpus"], spans, folder / "megatron").prefix
 
 
 def timed(planned: Planned, passes: int) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ errors.py   the exceptions that end a command with one line and a hint
 units.py    "500M" -> 500000000 tokens, "25%" -> 0.25
 section.py  what all sections share
 evals.py    the section of what is measured
+sweep.py    the section of a ratio sweep
 recipe.py   the other sections and their checks
 reference.py  docs/recipe.md, from the sections
 load.py     YAML and --set overrides to a Recipe; unknown keys name the nearest one
@@ -24,9 +25,9 @@ from configs.recipe import (
     Recipe,
     Schedule,
     Source,
-    Sweep,
     Train,
 )
+from configs.sweep import Sweep
 
 __all__ = [
     "LR_PHASES",

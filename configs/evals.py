@@ -11,8 +11,14 @@ from configs.section import Fraction, PositiveCount, Section
 class MmluTask(Section):
     """Multiple choice in MMLU's form."""
 
-    path: str
-    """Folder with test/*_test.csv and dev/*_dev.csv, in either published layout."""
+    path: str | None = None
+    """Folder with test/*_test.csv and dev/*_dev.csv, in either published layout; left out: the
+    hub."""
+    hub: str | None = None
+    """Instead of ``path``: a dataset of the Hugging Face hub in cais/mmlu's layout (Parquet files
+    <subject>/test-* and dev-*), or its local folder; left out with ``path``: cais/mmlu."""
+    revision: str | None = None
+    """Revision of the hub's dataset; left out: its newest. The commit is in the result."""
     shots: Annotated[int, Field(ge=0, le=5)] = 5
     """Worked examples before each question, from the dev files."""
     limit_per_subject: PositiveCount | None = None
@@ -26,6 +32,12 @@ class MmluTask(Section):
     items: str | None = None
     """JSONL of {subject, index, replayed}: which items ask for what the general sources hold,
     so that replayed and never-replayed knowledge are scored apart."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if self.path is not None and (self.hub or self.revision) is not None:
+            raise ValueError("give path or hub, not both; revision goes with hub")
+        return self
 
 
 DomainMetric = Literal["exact_label", "label_path", "multi_label", "moderation", "extractive"]
@@ -96,12 +108,17 @@ class LmEvalTask(Section):
     """Worked examples before each question."""
     limit: PositiveCount | None = None
     """Test rows, the first ones; left out: all."""
+    nltk_data: str | None = None
+    """Folder of nltk's data with tokenizers/punkt_tab, which ifeval counts sentences with; left
+    out: where nltk looks."""
 
     @model_validator(mode="after")
     def _has_rows(self) -> Self:
         wanted = self.path is not None and self.shots > 0
         if wanted != (self.fewshot_path is not None):
             raise ValueError("fewshot_path is given where path and shots are, and only there")
+        if self.nltk_data is not None and "ifeval" not in self.name:
+            raise ValueError("nltk_data is for ifeval")
         return self
 
 

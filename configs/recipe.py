@@ -12,6 +12,7 @@ from pydantic import (
 
 from configs.evals import Evals
 from configs.section import Fraction, PositiveCount, Section
+from configs.sweep import Sweep
 from configs.units import Share
 
 Weights = dict[str, Annotated[float, Field(gt=0)]]
@@ -35,10 +36,6 @@ def _rate(value: float | str) -> float | str:
     if not 0 < rate < 1:
         raise ValueError(f"a learning rate is between 0 and 1, or {' or '.join(RATE_WORDS)}")
     return rate
-
-
-def _as_axes(value: Any) -> Any:
-    return (value,) if isinstance(value, dict) else value
 
 
 class Base(Section):
@@ -162,7 +159,11 @@ class Data(Section):
     shard_tokens: PositiveCount = 64_000_000
     """Most tokens in one shard file."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the order of rows, and of what ``take`` takes."""
+    """Seed of the order of rows, of what ``take`` takes, and of ``subset``."""
+    subset: Annotated[Share, Field(gt=0, le=1)] = 1.0
+    """Share of what may be trained on that is used, of every trained source: documents in a
+    seeded order that goes by their text, the last one cut (a conversation is left whole). A sweep
+    with ``sweep.full_tokens`` sets it in its arms."""
     decontaminate: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     """Evals whose items are left out of training, passage by passage: ``mmlu`` and names of
     ``evals.domain``."""
@@ -345,30 +346,9 @@ class Budget(Section):
     domain_f1: Annotated[float, Field(gt=0)] | None = None
     """Largest loss of domain F1 (0 to 1) against the arm of a sweep with the least general text:
     what mixing may cost. The control and the saturation run are not judged by it."""
-
-
-class Sweep(Section):
-    """The arms of a ratio sweep."""
-
-    general: Annotated[tuple[Fraction, ...], Field(min_length=1)]
-    """General shares, an arm each. 1.0 is the control: the same tokens without the domain."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """Repeat every arm with each of these as train.seed and data.seed: the spread between them is
-    the noise that the law's intervals rest on. Left out: once, with the recipe's own seeds."""
-    over: Annotated[tuple[dict[str, tuple[Any, ...]], ...], BeforeValidator(_as_axes)] = ()
-    """Further axes: recipe keys as ``--set`` takes them, each with its values. Axes multiply, the
-    keys of one axis go together: [{schedule.peak_lr: [1e-5, 3e-5]}, {schedule.tokens: [1B, 2B],
-    schedule.anneal: [20%, 10%]}] is four arms for each share."""
-    budgets: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
-    """Also train every arm at these fractions of its tokens, with its warm-up. What two arms have
-    in common is trained once: a shorter arm is an anneal branch of the longer one's stable
-    stretch, and so are arms that differ in ``schedule.phases.anneal`` alone."""
-    merge: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
-    """Also measure models between the one that arms are compared with (0) and the arm with the
-    smallest share (1), at these parts of the way: what merging keeps without another training."""
-    saturation: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Also train the arm with the smallest share at this fraction of the tokens, and report how
-    much of its gain the last part added: whether mixing costs more than exposures."""
+    tasks: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Largest drop of any task of ``evals.domain`` or ``evals.lm_eval``, by its name, in points
+    (hundredths) of its headline against the base."""
 
 
 class Recipe(Section):
@@ -416,6 +396,12 @@ class Recipe(Section):
                     f"{where}.weights names '{strangers[0]}', which no trained source is"
                 )
         _require_evals(self.data.decontaminate, self.evals.names)
+        tasks = [task.name for task in (*self.evals.domain, *self.evals.lm_eval)]
+        unknown = sorted(set(self.budget.tasks) - set(tasks))
+        if unknown:
+            raise ValueError(
+                f"budget.tasks names '{unknown[0]}'; valid names: {', '.join(tasks) or 'none'}"
+            )
         return self
 
 

@@ -19,6 +19,7 @@ import torch
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from configs.errors import UserError
+from evals.batching import cheapest_batches
 from evals.model_state import context_tokens, forward_tokens
 
 _CACHE_TOKENS = 65_536  # keys and values of one batch, prefix included: 8 GB at 128 KB a token
@@ -175,13 +176,8 @@ def _score_rows(
     batch_tokens: int,
 ) -> Scored:
     """Rows whose first ``shared`` inputs are in row ``places[i]`` of the cache."""
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].inputs))
-    start = 0
-    while start < len(order):
-        longest = len(rows[order[start]].inputs)
-        most = max(1, min(batch_tokens // (longest - shared), _CACHE_TOKENS // longest))
-        batch = order[start : start + most]
-        start += most
+    lengths = [len(row.inputs) for row in rows]
+    for batch in cheapest_batches(lengths, shared, batch_tokens, _CACHE_TOKENS):
         own = _picked(cache, [places[i] for i in batch])
         suffixes = [rows[i].inputs[shared:] for i in batch]
         logits = _tail_logits(model, suffixes, [rows[i].tail for i in batch], own)

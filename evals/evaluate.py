@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from evals.bpb import EvalDocument, score_documents
 from evals.domain_items import DomainRow, load_labels, load_rows
 from evals.domain_run import run_domain
 from evals.exam_run import run_exam
+from evals.local_tasks import letters_caveat, require_ready
 from evals.mmlu_items import Exam, load_exam
 from evals.mmlu_prompts import CLOZE_TEMPLATE, LETTER_TEMPLATE
 from evals.model_state import compute_dtype, load_folder, require_finite
 from evals.parts import Parts
+from evals.published import beside_published
 from evals.records import (
     BPB,
     EXAM,
@@ -56,6 +59,7 @@ def evaluate_model(
     start_id: int | None = None,
     trust_remote_code: bool = False,
     decontaminated: Mapping[str, Mapping[str, Any] | None] | None = None,
+    published: Sequence[Mapping[str, Any]] = (),
     caveats: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score the Hugging Face folder and write records and summary.json under ``out``.
@@ -64,7 +68,8 @@ def evaluate_model(
     under the name asked; one that was interrupted goes on after its last finished subject or
     task. ``seq_len`` and ``start_id`` are those of ``bpb.score_documents``. ``decontaminated``
     has, for each eval that was kept out of the training corpus, the record of it; it and
-    ``caveats`` go into the summary. The model is loaded once: fp32 on the CPU, bf16 on a GPU.
+    ``caveats`` go into the summary, and ``published`` scores (see ``beside_published``) beside the
+    measured ones. The model is loaded once: fp32 on the CPU, bf16 on a GPU.
     Raises UserError for input that cannot be scored, before the model is loaded.
     """
     asked = _asked(evals, documents)
@@ -72,10 +77,13 @@ def evaluate_model(
     key = EvalKey(weights_hash(model_folder), _task_hash(asked, evals, settings))
     measured = (*evals.names, *(task.name for task in evals.lm_eval))
     clean = {task: (decontaminated or {}).get(task) for task in measured}
-    context = {"decontaminated": clean, "caveats": [*caveats, *_unclean(clean)]}
+    scored = [line for task in evals.lm_eval for line in letters_caveat(task)]
+    context: Tree = {"decontaminated": clean, "caveats": [*caveats, *scored, *_unclean(clean)]}
+    context["exam_origin"] = None if asked.exam is None else dict(asked.exam.origin)
     known = cached(out, key)
     if known is not None:
         progress(f"{name}: already evaluated")
+        context["published"] = beside_published(known["exam"], published)
         if known != known | context:
             write_summary(out, known | context, known["files"])
         return known | context | {"name": name, "model": str(model_folder)}
@@ -86,6 +94,7 @@ def evaluate_model(
     summary = {"name": name, "model": str(model_folder)} | context | asdict(key)
     summary |= {"dtype": settings["dtype"], "settings": settings}
     summary |= score_tables(records, settings)
+    summary["published"] = beside_published(summary["exam"], published)
     summary |= {"seconds": seconds, "parts_reused": parts.reused}
     _write(out, summary, records)
     parts.remove()
@@ -107,6 +116,8 @@ def _asked(evals: Evals, documents: Iterable[EvalDocument]) -> _Asked:
     _require_names([task.name for task in evals.domain], "domain")
     _require_names([task.name for task in evals.lm_eval], "lm-eval")
     _require_bytes(asked.documents)
+    for task in evals.lm_eval:
+        require_ready(task)
     return asked
 
 
@@ -189,12 +200,17 @@ def _settings(
         "lm_eval": {
             task.name: task.model_dump(include={"shots", "limit"}) for task in evals.lm_eval
         },
+        "lm_eval_version": version("lm_eval") if _asks_lm_eval(evals) else None,
         "seq_len": seq_len,
         "start_id": start_id,
         "dtype": str(compute_dtype()).removeprefix("torch."),
         "bootstrap": evals.bootstrap,
         "seed": _SEED,
     }
+
+
+def _asks_lm_eval(evals: Evals) -> bool:
+    return bool(evals.lm_eval) or (evals.mmlu is not None and evals.mmlu.scorer == "lm_eval")
 
 
 def _task_hash(asked: _Asked, evals: Evals, settings: Tree) -> str:

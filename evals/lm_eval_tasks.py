@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import nltk
 from datasets.exceptions import DatasetsError
 from lm_eval.evaluator import evaluate, simple_evaluate
 from lm_eval.models.huggingface import HFLM
@@ -29,7 +28,14 @@ from lm_eval.tasks.hellaswag.utils import preprocess
 from configs.errors import UserError
 from configs.evals import LmEvalTask
 from evals.exam_records import Form, ItemScore, SubjectScorer
-from evals.local_tasks import CHOICE_TASKS, LOCAL_TASKS, as_choices, local_config, read_rows
+from evals.local_tasks import (
+    CHOICE_TASKS,
+    LOCAL_TASKS,
+    as_choices,
+    local_config,
+    read_rows,
+    require_ready,
+)
 from evals.mmlu_items import LETTERS, MmluItem, MmluSubject
 from evals.mmlu_prompts import (
     CLOZE_TEMPLATE,
@@ -159,6 +165,7 @@ def run_task(
 
     Raises UserError where lm-eval has no such task, or its rows cannot be had.
     """
+    require_ready(task)
     lm = _batched(model, tokenizer, batch_tokens)
     manager = TaskManager(include_defaults=task.path is None)
     if task.path is None and task.name not in manager.all_tasks:
@@ -211,10 +218,6 @@ def _numbers(results: Any) -> dict[str, float]:
 
 
 def _local(task: LmEvalTask) -> dict[str, Any]:
-    if task.name not in LOCAL_TASKS:
-        raise UserError(
-            f"'{task.name}' cannot be read from a file", f"only {', '.join(LOCAL_TASKS)} can"
-        )
     splits = {
         split: datasets.Dataset.from_list(_rows(task.name, Path(path)))
         for split, path in (("test", task.path), ("train", task.fewshot_path))
@@ -231,12 +234,6 @@ def _rows(name: str, path: Path) -> list[dict[str, Any]]:
 
 def _ifeval_functions() -> dict[str, Any]:
     """How ifeval checks an instruction: Python of lm-eval with word lists of nltk."""
-    try:
-        nltk.data.find("tokenizers/punkt_tab")
-    except LookupError:
-        raise UserError(
-            "ifeval needs nltk's punkt_tab", "python -m nltk.downloader punkt_tab"
-        ) from None
     with _quiet():
         rules = importlib.import_module("lm_eval.tasks.ifeval.utils")
     strict, loose = (

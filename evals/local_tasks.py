@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nltk
+
 from configs.errors import UserError
 from configs.evals import LmEvalTask
 
@@ -29,6 +31,50 @@ _ACCURACIES = [
     {"metric": name, "aggregation": "mean", "higher_is_better": True}
     for name in ("acc", "acc_norm")
 ]
+
+
+def require_ready(task: LmEvalTask) -> None:
+    """Raises UserError for what would stop a task later: a file that cannot be read, and of ifeval
+    the data of nltk that it counts sentences with."""
+    if task.path is not None:
+        if task.name not in LOCAL_TASKS:
+            raise UserError(
+                f"'{task.name}' cannot be read from a file", f"only {', '.join(LOCAL_TASKS)} can"
+            )
+        for path in filter(None, (task.path, task.fewshot_path)):
+            read_rows(task.name, Path(path))
+    if "ifeval" in task.name:
+        _require_sentences(task)
+
+
+def _require_sentences(task: LmEvalTask) -> None:
+    """nltk looks in ``nltk_data`` first, and lm-eval must not begin to download."""
+    if task.nltk_data is not None and task.nltk_data not in nltk.data.path:
+        nltk.data.path.insert(0, task.nltk_data)
+    try:
+        nltk.data.find("tokenizers/punkt_tab/english/")
+    except LookupError:
+        where = f"{task.nltk_data} or " if task.nltk_data else ""
+        raise UserError(
+            f"{task.name} counts sentences with nltk's punkt_tab, which is not in {where}any "
+            "folder of nltk's",
+            "python -m nltk.downloader punkt_tab, or name the folder that holds "
+            "tokenizers/punkt_tab/english: evals.lm_eval[].nltk_data",
+        ) from None
+
+
+def letters_caveat(task: LmEvalTask) -> list[str]:
+    """A line where a file asks for letters of options that its prompts list, which is not what
+    lm-eval's task of that name scores."""
+    if task.path is None or task.name not in CHOICE_TASKS:
+        return []
+    rows = read_rows(task.name, Path(task.path))
+    if not all("query" in r and all(len(str(c)) == 1 for c in r["choices"]) for r in rows):
+        return []
+    return [
+        f"{task.name}: its rows ask for the letter of an option, where lm-eval's own {task.name} "
+        "scores the options' texts: not comparable with published scores"
+    ]
 
 
 def read_rows(task: str, path: Path) -> Rows:

@@ -1,4 +1,4 @@
-"""Multiple-choice questions in MMLU's CSV folders, in either published layout.
+"""Multiple-choice questions in MMLU's layouts: CSV folders of either release, or the hub's Parquet.
 
 The original release has no header: question, four choices, letter A-D. The later one has the
 header question,choice0..choice3,answer with answers 0-3. Both are told apart by the first row.
@@ -6,12 +6,13 @@ header question,choice0..choice3,answer with answers 0-3. Both are told apart by
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.errors import UserError
 from configs.evals import MmluTask
+from evals.mmlu_hub import LOCAL_HINT, MMLU_HUB, exam_files, fetch_exam, parquet_rows
 from evals.subjects import MMLU_CATEGORIES
 
 LETTERS = "ABCD"
@@ -43,11 +44,12 @@ class MmluSubject:
 @dataclass(frozen=True)
 class Exam:
     """All that is asked. ``replayed`` maps (subject, index) to whether the general sources hold
-    the fact; None where no list was given."""
+    the fact; None where no list was given. ``origin`` says where the questions are from."""
 
     subjects: tuple[MmluSubject, ...]
     shots: int
     replayed: dict[tuple[str, int], bool] | None = None
+    origin: Mapping[str, str | None] = field(default_factory=dict)
 
     def items(self) -> Iterator[MmluItem]:
         """Every question, in the order of the records."""
@@ -55,29 +57,70 @@ class Exam:
 
 
 def load_exam(task: MmluTask) -> Exam:
-    """Read the folder that ``task`` names.
+    """Read the folder that ``task`` names, or its dataset of the hub.
 
     Subjects come in the order of their names, questions in file order; a limit keeps the first
     ones of each subject, as lm-eval's does. Raises UserError naming file and line.
     """
-    folder = Path(task.path)
-    names = _subject_names(folder)
-    categories = _categories(folder)
+    files = _csv_files(Path(task.path)) if task.path is not None else _hub_files(task)
     subjects = []
-    for name in names:
-        test = read_items(folder / "test" / f"{name}_test.csv", name)
-        category = MMLU_CATEGORIES.get(name, categories.get(name, "other"))
-        shots = _shots(folder / "dev" / f"{name}_dev.csv", name, task.shots)
+    for name, path in files.test.items():
+        test = read_items(path, name)
+        category = MMLU_CATEGORIES.get(name, files.categories.get(name, "other"))
+        shots = _shots(files.dev[name], name, task.shots)
         subjects.append(MmluSubject(name, category, shots, test))
     replayed = None if task.items is None else _read_replayed(Path(task.items), subjects)
     if task.limit_per_subject is not None:
         limit = task.limit_per_subject
         subjects = [MmluSubject(s.name, s.category, s.shots, s.test[:limit]) for s in subjects]
-    return Exam(tuple(subjects), task.shots, replayed)
+    return Exam(tuple(subjects), task.shots, replayed, files.origin)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of each subject, by its name and in the order of the names."""
+
+    test: Mapping[str, Path]
+    dev: Mapping[str, Path]
+    categories: Mapping[str, str]
+    origin: Mapping[str, str | None]
+
+
+def _csv_files(folder: Path) -> _Files:
+    names = _subject_names(folder)
+    test = {name: folder / "test" / f"{name}_test.csv" for name in names}
+    dev = {name: folder / "dev" / f"{name}_dev.csv" for name in names}
+    return _Files(test, dev, _categories(folder), {"path": str(folder)})
+
+
+def _hub_files(task: MmluTask) -> _Files:
+    """Raises UserError where a copy of MMLU lacks subjects, as one that was fetched in parts."""
+    hub = task.hub or MMLU_HUB
+    found = fetch_exam(hub, task.revision)
+    test, dev = (exam_files(found.folder, split) for split in ("test", "dev"))
+    if not test:
+        raise UserError(f"evals.mmlu: {hub} has no <subject>/test-*.parquet", LOCAL_HINT)
+    missing = sorted(MMLU_CATEGORIES.keys() - test.keys())
+    if hub == MMLU_HUB and missing:
+        raise UserError(
+            f"evals.mmlu: the copy of {hub} has {len(test)} of MMLU's {len(MMLU_CATEGORIES)} "
+            f"subjects, the first that it lacks is {missing[0]}",
+            f"go online to fetch the others; {LOCAL_HINT}",
+        )
+    places = {name: dev.get(name, path.with_name("dev-*.parquet")) for name, path in test.items()}
+    origin = {"hub": hub, "revision": found.revision}
+    return _Files(test, places, _categories(found.folder), origin)
 
 
 def read_items(path: Path, subject: str) -> tuple[MmluItem, ...]:
-    """The questions of one CSV file. Raises UserError naming file and line."""
+    """The questions of one CSV or Parquet file. Raises UserError naming file and line."""
+    if path.suffix == ".parquet":
+        items = tuple(
+            _item(path, row, subject, row - 1, cells, "0123") for row, cells in parquet_rows(path)
+        )
+        if not items:
+            raise UserError(f"{path}: no rows", "add rows")
+        return items
     rows = list(_csv_rows(path))
     if not rows:
         raise UserError(f"{path}: no rows", "each row is a question, four choices and the answer")

@@ -111,6 +111,15 @@ def detectable_drop(
     return float(z * math.sqrt(discordance / n))
 
 
+def detectable_change(
+    low: float, high: float, power: float = 0.8, significance: float = 0.05
+) -> float:
+    """Smallest change that a paired comparison sees with ``power``, where its two-sided 95%
+    interval is ``low`` to ``high``: (z[1 - significance/2] + z[power]) standard errors."""
+    error = (high - low) / (2 * norm.ppf(0.975))
+    return float((norm.ppf(1 - significance / 2) + norm.ppf(power)) * error)
+
+
 def verdict(lower: float, upper: float, budget: float) -> Verdict:
     """kept: the upper bound of the drop is within the budget; broken: the lower one is over it."""
     if upper <= budget:

@@ -10,6 +10,7 @@ from evals.bootstrap import FEWEST_DOCUMENTS, bootstrap_ratio
 from evals.domain_f1 import summarize_domain
 from evals.exam_records import summarize_exam
 from evals.records import BPB, EXAM, domain_file, lm_eval_file, read_records, read_summary
+from evals.task_scores import summarize_task
 
 
 def recompute_summary(out: Path) -> dict[str, Any]:
@@ -47,17 +48,11 @@ def score_tables(records: Mapping[str, Any], settings: Mapping[str, Any]) -> dic
             )
             for task, rows in records["domain"].items()
         },
-        "lm_eval": {task: summarize_task(rows) for task, rows in records["lm_eval"].items()},
+        "lm_eval": {
+            task: summarize_task(rows, resamples, seed) for task, rows in records["lm_eval"].items()
+        },
         "bpb": summarize_bpb(records["bpb"], resamples, seed),
     }
-
-
-def summarize_task(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What lm-eval made of its rows (the last record), and how many prompts it cut."""
-    rows = records[:-1]
-    items = {(row["task"], row["id"]) for row in rows}
-    cut = {(row["task"], row["id"]) for row in rows if row["truncated"]}
-    return {"n": len(items), "results": records[-1]["results"], "truncated_prompts": len(cut)}
 
 
 def summarize_bpb(

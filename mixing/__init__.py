@@ -28,6 +28,7 @@ erase.py           documents by id out of all of a store
 publish.py         building under a lock, and the one rename that makes a source or file visible
 store.py           content-addressed folders: keys, opening, checking
 build.py           one source or all of a recipe, from files to the store
+subset.py          a seeded part of what may be trained on
 exclude.py         duplicates and held-out documents, as spans that may be trained on
 decontaminate.py   where eval items stand in a source, as spans to leave out
 matches.py         those places kept in the store, by source and eval set

@@ -16,6 +16,7 @@ from mixing.pack import PackedRows
 from mixing.packed_store import stored_rows
 from mixing.packing_ledger import PackingLedger, packing_ledger
 from mixing.store import SourceReader, open_source
+from mixing.subset import subset_of
 
 
 @dataclass(frozen=True)
@@ -81,29 +82,62 @@ def open_corpus(
     readers = {name: open_source(Path(data.store), keys[name], name) for name in sources}
     found = exclusions(list(readers.values()), list(sources.values()), data.seed)
     reasons = dict(zip(sources, found, strict=True))
-    packed: dict[str, PackedRows] = {}
-    removed: list[Removed] = []
-    for name in (s.name for s in data.sources if s.role != "retention"):
-        reasons[name] = without_too_long(readers[name], reasons[name], data.seq_len)
-        items = _stored(data, readers[name], eval_hashes or {})
-        packed[name] = _packed(readers[name], _kept(readers[name], reasons[name], items), data)
-        by_eval = [
-            _removed(readers[name], reasons[name], eval_name, (eval_hashes or {})[eval_name], where)
-            for eval_name, where in items.items()
-        ]
-        _refuse_too_much(data, readers[name], reasons[name], packed[name], by_eval)
-        removed += by_eval
-    erased = _erase(Path(data.store), readers, reasons, packed)
-    ledgers = {
-        name: packing_ledger(
-            readers[name].lengths,
-            reasons[name],
-            trained_spans(data, readers[name], reasons[name], eval_hashes or {}),
-            packed[name],
-        )
-        for name in packed
-    }
-    return Corpus(sources, readers, reasons, erased, packed, ledgers, tuple(removed))
+    erasures = load_erasures(Path(data.store))
+    erased = {name: erasures.documents(reader) for name, reader in readers.items()}
+    trained: dict[str, _Trained] = {}
+    for name, reader in readers.items():
+        if sources[name].role != "retention":
+            one = _trained(data, reader, reasons[name], erased[name], eval_hashes or {})
+            trained[name], reasons[name] = one, one.reasons
+        reasons[name][erased[name]] = ERASED
+    return Corpus(
+        sources=sources,
+        readers=readers,
+        reasons=reasons,
+        erased={name: documents.size for name, documents in erased.items()},
+        packed={name: one.packed for name, one in trained.items()},
+        ledgers={name: one.ledger for name, one in trained.items()},
+        removed=tuple(removed for one in trained.values() for removed in one.removed),
+    )
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What became of a source that is trained on."""
+
+    reasons: np.ndarray
+    packed: PackedRows
+    ledger: PackingLedger
+    removed: list[Removed]
+
+
+def _trained(
+    data: Data,
+    reader: SourceReader,
+    reasons: np.ndarray,
+    erased: np.ndarray,
+    eval_hashes: Mapping[str, str],
+) -> _Trained:
+    """Pack a source and count what became of its documents. Erased ones, int64 (documents,), are
+    marked after all else is decided, so that nothing else moves."""
+    reasons = without_too_long(reader, reasons, data.seq_len)
+    items = _stored(data, reader, eval_hashes)
+    kept = _kept(reader, reasons, items)
+    part = subset_of(kept, reader, data.subset, data.seed)
+    packed = _packed(reader, part, data)
+    removed = [_removed(reader, reasons, n, eval_hashes[n], where) for n, where in items.items()]
+    _refuse_too_much(data, reader, reasons, int(kept.length.sum()), removed)
+    if erased.size:
+        reasons[erased] = ERASED
+        packed = packed.without(erased)
+        kept, part = (_without_documents(spans, erased) for spans in (kept, part))
+    ledger = packing_ledger(reader.lengths, reasons, kept, part, packed)
+    return _Trained(reasons, packed, ledger, removed)
+
+
+def _without_documents(spans: Spans, documents: np.ndarray) -> Spans:
+    left = ~np.isin(spans.document, documents)
+    return Spans(spans.document[left], spans.start[left], spans.length[left])
 
 
 def _packed(reader: SourceReader, kept: Spans, data: Data) -> PackedRows:
@@ -119,24 +153,6 @@ def _packed(reader: SourceReader, kept: Spans, data: Data) -> PackedRows:
         )
     rows = stored_rows(store, reader.key, kept, data.seq_len, "best_fit")
     return rows.with_masks(reader.targets, reader.mask_hash)
-
-
-def _erase(
-    store: Path,
-    readers: Mapping[str, SourceReader],
-    reasons: dict[str, np.ndarray],
-    packed: dict[str, PackedRows],
-) -> dict[str, int]:
-    """Mark erased documents after all else is decided, so that nothing else moves."""
-    counts: dict[str, int] = {}
-    erasures = load_erasures(store)
-    for name, reader in readers.items():
-        documents = erasures.documents(reader)
-        counts[name] = documents.size
-        reasons[name][documents] = ERASED
-        if name in packed and documents.size:
-            packed[name] = packed[name].without(documents)
-    return counts
 
 
 def is_searched(data: Data, keys: Mapping[str, str], eval_hashes: Mapping[str, str]) -> bool:
@@ -165,12 +181,17 @@ def _stored(
     return found
 
 
-def trained_spans(
-    data: Data, reader: SourceReader, reasons: np.ndarray, eval_hashes: Mapping[str, str]
-) -> Spans:
-    """What of a trained source may be trained on; ``reasons`` are those of an open corpus, in
-    which erased documents are marked."""
-    return _kept(reader, reasons, _stored(data, reader, eval_hashes))
+def trained_spans(packed: PackedRows) -> Spans:
+    """What of a source is trained on, in content order: its pieces, joined where they were cut for
+    a row, without erased documents."""
+    left = slice(None) if packed.erased is None else ~packed.erased
+    columns = (packed.document[left], packed.start[left], packed.length[left])
+    order = np.lexsort((columns[1], columns[0]))
+    document, start, length = (column[order] for column in columns)
+    goes_on = (document[1:] == document[:-1]) & (start[1:] == start[:-1] + length[:-1])
+    first = np.flatnonzero(np.concatenate([[True], ~goes_on])) if document.size else order
+    joined = np.add.reduceat(length, first) if document.size else length
+    return Spans(document[first], start[first], joined)
 
 
 def _kept(reader: SourceReader, reasons: np.ndarray, items: Mapping[str, FoundItems]) -> Spans:
@@ -199,12 +220,12 @@ def _refuse_too_much(
     data: Data,
     reader: SourceReader,
     reasons: np.ndarray,
-    packed: PackedRows,
+    kept: int,
     removed: list[Removed],
 ) -> None:
     """Boilerplate that an eval shares with a corpus can take much of it; a person must agree."""
     before = int(reader.lengths[reasons == KEPT].sum())
-    gone = before - packed.tokens
+    gone = before - kept
     if not removed or gone <= data.max_contaminated * before:
         return
     by_eval = ", ".join(f"{r.eval} {r.tokens:,}" for r in removed if r.tokens)

@@ -81,14 +81,21 @@ def taken_of(content_hashes: np.ndarray, lengths: np.ndarray, take: int, seed: i
 
     So the same are taken however the texts lie in files, and more of them where ``take`` grows.
     """
-    # The order must know nothing of the draws of heldout_of: those are small where texts are held
-    # out, and the smallest come first here.
-    salt = mixed(np.array([seed], np.uint64) + np.uint64(TAKE_SALT))
-    order = np.argsort(mixed(content_hashes.astype(np.uint64) ^ salt), kind="stable")
+    order = np.argsort(seeded_keys(content_hashes, seed), kind="stable")
     before = np.cumsum(lengths[order]) - lengths[order]
     taken = np.zeros(content_hashes.size, bool)
     taken[order[before < take]] = True
     return taken
+
+
+def seeded_keys(content_hashes: np.ndarray, seed: int) -> np.ndarray:
+    """uint64 keys whose order is one of texts that the seed and each text alone decide.
+
+    It must know nothing of the draws of ``heldout_of``: those are small where texts are held out,
+    and the smallest come first here.
+    """
+    salt = mixed(np.array([seed], np.uint64) + np.uint64(TAKE_SALT))
+    return mixed(content_hashes.astype(np.uint64) ^ salt)
 
 
 def _mark_duplicates(

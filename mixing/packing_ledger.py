@@ -13,8 +13,9 @@ from mixing.pack import PackedRows
 class PackingLedger:
     """``documents`` and ``tokens`` by what became of them: packed, duplicate, heldout, erased,
     too_long (a conversation longer than a row), contaminated (passages of evals, and documents of
-    which nothing else was left). ``balanced``: the tokens that the rows hold, counted over the
-    rows, are those of the spans that may be trained on, and all there are have a place here.
+    which nothing else was left), outside_subset (where a part of the source is asked for).
+    ``balanced``: the tokens that the rows hold, counted over the rows, are those of the spans that
+    may be trained on, and all there are have a place here.
     """
 
     documents: dict[str, int]
@@ -28,17 +29,20 @@ class PackingLedger:
 
 
 def packing_ledger(
-    lengths: np.ndarray, reasons: np.ndarray, kept: Spans, packed: PackedRows
+    lengths: np.ndarray, reasons: np.ndarray, kept: Spans, part: Spans, packed: PackedRows
 ) -> PackingLedger:
     """``lengths`` int64 and ``reasons`` uint8, each (documents,), of everything that is stored;
-    ``kept`` what of it may be trained on."""
+    ``kept`` what of it may be trained on, ``part`` the part of that which is."""
     documents = {name: int((reasons == code).sum()) for code, name in REASONS.items()}
     tokens = {name: int(lengths[reasons == code].sum()) for code, name in REASONS.items()}
     whole_documents, whole_tokens = documents.pop(REASONS[int(KEPT)]), tokens.pop("kept")
-    documents["packed"] = np.unique(kept.document).size
-    tokens["packed"] = int(kept.length.sum())
-    documents["contaminated"] = whole_documents - documents["packed"]
-    tokens["contaminated"] = whole_tokens - tokens["packed"]
+    left_documents, left_tokens = np.unique(kept.document).size, int(kept.length.sum())
+    documents["packed"] = np.unique(part.document).size
+    tokens["packed"] = int(part.length.sum())
+    documents["contaminated"] = whole_documents - left_documents
+    tokens["contaminated"] = whole_tokens - left_tokens
+    documents["outside_subset"] = left_documents - documents["packed"]
+    tokens["outside_subset"] = left_tokens - tokens["packed"]
     everything = sum(documents.values()) == lengths.size and min(tokens.values()) >= 0
     return PackingLedger(
         documents=documents,

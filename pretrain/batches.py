@@ -28,4 +28,4 @@ def collate(
         positions = np.stack([empty if r is None else r.position_ids for r in rows])
         mask = document_attention_mask(torch.from_numpy(segments).to(device))
         inputs |= {"attention_mask": mask, "position_ids": torch.from_numpy(positions).to(device)}
-    return inputs, torch.from_numpy(labels).to(device), sources
+    return inputs, torch.from_numpy(labels).to(device), sources.to(device)

@@ -72,10 +72,11 @@ def train(
     while progress.step < run.plan.steps:
         began = time.perf_counter()
         lr = lr_at(progress.step, run.plan.steps, first_steps(run.plan), run.schedule)
-        sums, stop = _accumulate(run, progress.step)
+        agreed = _accumulate(run, progress.step)
         applied = run.engine.step(lr)
         if run.engine.lr() != {lr}:
             raise RuntimeError(f"learning rate {run.engine.lr()} in force, not {lr}")
+        sums, stop = agreed()
         in_a_row = 0 if applied else in_a_row + 1
         progress = _advanced(progress, applied, sums)
         if dist.get_rank() == 0:
@@ -95,13 +96,15 @@ def train(
     return progress, True
 
 
-def _accumulate(run: Run, step: int) -> tuple[np.ndarray, bool]:
-    """Gradients of one step; the sums of loss and targets by source (2, sources), over ranks."""
+def _accumulate(run: Run, step: int) -> Callable[[], tuple[np.ndarray, bool]]:
+    """Gradients of one step. The result waits for what the ranks agree on: the sums of loss and
+    targets by source (2, sources), and whether one of them was asked to stop."""
     first = step * run.plan.batch_rows
     targets = run.rows.supervised(first, run.plan.batch_rows)
     # Dropout is a function of the step and the rank, so a resumed run needs no stored RNG.
     torch.manual_seed(hash((run.train.seed, step, dist.get_rank())) & (2**63 - 1))
-    sums = torch.zeros(2, len(run.plan.sources) + 1, dtype=torch.float64)
+    # On the device: reading a figure back would make the next pass wait for this one.
+    sums = torch.zeros(2, len(run.plan.sources) + 1, dtype=torch.float64, device=run.device)
     batches = micro_batches(
         first,
         run.plan.batch_rows,
@@ -115,16 +118,38 @@ def _accumulate(run: Run, step: int) -> tuple[np.ndarray, bool]:
             rows, run.plan.seq_len, run.document_mask, len(run.plan.sources), run.device
         )
         objective, nll = row_losses(run.engine.forward(**inputs), labels, run.train.z_loss)
+        sums += _by_source(nll, labels, sources, sums.shape[1])
+        if index + 1 == len(batches):
+            agreed = _agreement(sums, run.stop_asked())
         run.engine.backward(objective.sum() / max(targets, 1))
-        sums[0].index_add_(0, sources, nll.double().cpu())
-        sums[1].index_add_(0, sources, (labels != -100).sum(dim=1).double().cpu())
         if index + 1 < len(batches):
             run.engine.advance()
-    stop = torch.tensor([float(run.stop_asked())], dtype=torch.float64)
-    everything = torch.cat([sums.flatten(), stop]).to(run.device)
-    dist.all_reduce(everything)
-    agreed = everything.cpu()
-    return agreed[:-1].view(2, -1)[:, :-1].numpy(), bool(agreed[-1] > 0)
+    return agreed
+
+
+def _by_source(
+    nll: torch.Tensor, labels: torch.Tensor, sources: torch.Tensor, count: int
+) -> torch.Tensor:
+    """Loss and targets of each source from those of each row, float64 (2, count); not by
+    ``index_add_``, whose order of additions is left to chance on a GPU."""
+    rows = torch.stack([nll.double(), (labels != -100).sum(dim=1).double()])
+    of_source = sources == torch.arange(count, device=sources.device)[:, None]  # (count, rows)
+    return torch.where(of_source, rows[:, None], 0.0).sum(dim=-1)
+
+
+def _agreement(sums: torch.Tensor, stop_asked: bool) -> Callable[[], tuple[np.ndarray, bool]]:
+    """Begin to add the ranks' sums up, which goes on beside the backward pass, and give what waits
+    for the result; the last column of ``sums`` is of empty places and left out."""
+    everything = torch.cat([sums.flatten(), sums.new_tensor([float(stop_asked)])])
+    work = dist.all_reduce(everything, async_op=True)
+
+    def agreed() -> tuple[np.ndarray, bool]:
+        assert work is not None
+        work.wait()
+        found = everything.cpu()
+        return found[:-1].view(2, -1)[:, :-1].numpy(), bool(found[-1] > 0)
+
+    return agreed
 
 
 def _advanced(progress: Progress, applied: bool, sums: np.ndarray) -> Progress:

@@ -5,7 +5,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +144,23 @@ def alloy() -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
+
+
+@pytest.fixture
+def serve_hub() -> Iterator[Callable[[Path], str]]:
+    """Serve the datasets below a folder as the hub does; returns HF_ENDPOINT."""
+    servers = []
+
+    def serve(root: Path) -> str:
+        script = Path(__file__).with_name("hub_server.py")
+        command = [sys.executable, str(script), str(root)]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        servers.append(server)
+        assert server.stdout is not None
+        return f"http://127.0.0.1:{server.stdout.readline().strip()}"
+
+    yield serve
+    for server in servers:
+        server.terminate()
+        server.wait()
+        server.stdout.close()

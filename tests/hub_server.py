@@ -31,10 +31,11 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+        url = urllib.parse.urlsplit(self.path)
+        path, everything = urllib.parse.unquote(url.path), "recursive=true" in url.query.lower()
         match path.strip("/").split("/"):
             case ["api", "datasets", owner, name, *rest] if (ROOT / owner / name).is_dir():
-                self.describe(ROOT / owner / name, f"{owner}/{name}", rest)
+                self.describe(ROOT / owner / name, f"{owner}/{name}", rest, everything)
             case ["datasets", owner, name, "resolve", _, *rest]:
                 self.file(ROOT / owner / name, "/".join(rest))
             case _:
@@ -42,8 +43,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def describe(self, repo: Path, name: str, rest: list[str]) -> None:
+    def describe(self, repo: Path, name: str, rest: list[str], everything: bool) -> None:
         files = [entry(repo, p) for p in sorted(repo.rglob("*")) if p.is_file()]
+        if rest[:1] == ["tree"] and everything:
+            return self.json(files)
         if rest[:1] == ["tree"]:
             below = "/".join(rest[2:])
             inside = [f for f in files if Path(f["path"]).parent.as_posix() == (below or ".")]

@@ -70,6 +70,16 @@ def domain_records(rng: random.Random, skill: float, n: int) -> list[Tree]:
     return records
 
 
+def task_records(rng: random.Random, skill: float, n: int) -> list[Tree]:
+    """Of a task of lm-eval in which every row is right or wrong."""
+    hits = [float(rng.random() < skill) for _ in range(n)]
+    rows = [
+        {"task": "arc_easy", "id": i, "filter": "none", "truncated": False, "metrics": {"acc": hit}}
+        for i, hit in enumerate(hits)
+    ]
+    return [*rows, {"results": {"arc_easy": {"acc,none": sum(hits) / n}}}]
+
+
 def bpb_records(rng: random.Random, levels: dict[str, float]) -> list[Tree]:
     return [
         {
@@ -95,6 +105,8 @@ def write_eval(folder: Path, name: str, records: Tree) -> None:
     write_lines(folder / "exam.jsonl", records["exam"])
     for task, rows in records["domain"].items():
         write_lines(folder / f"domain_{task}.jsonl", rows)
+    for task, rows in records.get("lm_eval", {}).items():
+        write_lines(folder / f"lm_eval_{task}.jsonl", rows)
     write_lines(folder / "bpb.jsonl", records["bpb"])
     settings = SETTINGS | {
         "metrics": dict.fromkeys(records["domain"], "label_path"),
@@ -104,7 +116,7 @@ def write_eval(folder: Path, name: str, records: Tree) -> None:
     summary |= {
         "dtype": "float32",
         "settings": settings,
-        **score_tables({**records, "lm_eval": {}}, settings),
+        **score_tables({"lm_eval": {}, **records}, settings),
     }
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
 

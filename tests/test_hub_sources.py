@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,9 @@ except AlloyError as error:
 
 
 def hub_build(hub: Path, workers: int = 1, store: str = "store", **options: Any) -> dict[str, Any]:
-    port = (hub / "port").read_text()
     environment = {
         **os.environ,
-        "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+        "HF_ENDPOINT": (hub / "endpoint").read_text(),
         "HF_HOME": str(hub / "home"),
         "HF_HUB_OFFLINE": "0",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)]),
@@ -55,7 +54,7 @@ def hub_build(hub: Path, workers: int = 1, store: str = "store", **options: Any)
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Path]:
+def hub(tmp_path: Path, serve_hub: Callable[[Path], str]) -> Path:
     """A hub with one dataset: three files to train on, one to test."""
     data = tmp_path / "root/org/words/data"
     data.mkdir(parents=True)
@@ -63,16 +62,8 @@ def hub(tmp_path: Path) -> Iterator[Path]:
         name = f"train-{part:05d}-of-00003.parquet"
         parquet(row_group_size=20)(data / name, rows(part, 60))
     parquet()(data / "test-00000-of-00001.parquet", rows(9, 5))
-    script = Path(__file__).with_name("hub_server.py")
-    server = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "root")], stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    (tmp_path / "port").write_text(server.stdout.readline().strip())
-    yield tmp_path
-    server.terminate()
-    server.wait()
-    server.stdout.close()
+    (tmp_path / "endpoint").write_text(serve_hub(tmp_path / "root"))
+    return tmp_path
 
 
 def test_a_dataset_of_the_hub_is_streamed(hub: Path) -> None:

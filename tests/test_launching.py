@@ -49,7 +49,7 @@ def test_two_torchrun_agents_over_loopback(
         subprocess.Popen(["bash", "-c", f"env {line}"], env=environment, cwd=tmp_path)
         for line in lines
     ]
-    assert [agent.wait(timeout=120) for agent in agents] == [0, 0]
+    assert [agent.wait(timeout=1200) for agent in agents] == [0, 0]
     assert rows_of(tmp_path / "two", "loss") == rows_of(tmp_path / "one", "loss")
     again = alloy("train", path)
     assert (again.returncode, "already trained" in again.stderr) == (0, True), again.stderr

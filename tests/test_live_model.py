@@ -16,6 +16,7 @@ from evals.exam_records import score_exam
 from evals.generate import answer_all
 from evals.mmlu_items import load_exam
 from evals.mmlu_scorer import native_scorer
+from evals.model_state import load_folder
 from pretrain.engine import Engine
 
 IDS = torch.randint(1, 400, (2, 24), generator=torch.Generator().manual_seed(0))
@@ -57,6 +58,23 @@ def test_scores_between_two_steps_change_nothing(tmp_path, zero):
         assert engine.module.training
     assert runs[0] == runs[1]
     assert runs[0][-1] < runs[0][0]
+
+
+def test_a_folder_scores_as_the_live_model(tmp_path):
+    exam = load_exam(MmluTask(path=str(write_exam(tmp_path / "exam", {"a": 6})), shots=2))
+    live, tokenizer = tiny_model("qwen3", attention_dropout=0.1).train(), tiny_tokenizer()
+    live.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    loaded, its_tokenizer = load_folder(tmp_path / "model")
+    live = live.to(device=loaded.device, dtype=loaded.dtype)
+    for form in ("letter", "cloze"):
+        ours, theirs = (
+            [s.logprobs for s in score_exam(native_scorer(m, t, 512), exam, form, silent)]
+            for m, t in ((live, tokenizer), (loaded, its_tokenizer))
+        )
+        np.testing.assert_array_equal(ours, theirs)
+    assert live.training
+    assert not loaded.training
 
 
 def assert_equal_to_a_copy(live, tokenizer, exam):

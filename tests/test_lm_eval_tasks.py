@@ -64,19 +64,6 @@ def assert_parity(native, oracle, tolerance=1e-4):
     ]
 
 
-def told_parity(native, oracle):
-    """``assert_parity``, and what was found (shown by pytest -s)."""
-    assert_parity(native, oracle)
-    ours, theirs = matrix(native), matrix(oracle)
-    ordered = np.sort(theirs, axis=1)
-    excluded = int((ordered[:, -1] - ordered[:, -2] <= CLEAR_GAP).sum())
-    turned = int((ours.argmax(1) != theirs.argmax(1)).sum())
-    cut = sum(score.truncated for score in oracle)
-    largest, spread = np.abs(ours - theirs).max(), theirs.std(axis=0).max()
-    print(f"{len(ours)} questions, {cut} prompts cut; largest difference {largest:.1e}")
-    print(f"{excluded} near ties left out, {turned} choices differ; spread {spread:.2f}")
-
-
 @pytest.mark.parametrize(
     ("form", "template", "suffix"),
     [
@@ -317,41 +304,3 @@ def test_parity_on_real_questions():
     model = tiny_model("qwen3", vocab=50_304, context=2048)
     oracle = by_lm_eval(model, tokenizer, exam, "letter", 2048)
     assert_parity(by_alloy(model, tokenizer, exam, "letter", 512), oracle)
-
-
-SUBSET = (
-    "abstract_algebra",
-    "anatomy",
-    "college_computer_science",
-    "global_facts",
-    "high_school_european_history",
-    "high_school_us_history",
-    "high_school_world_history",
-    "moral_scenarios",
-    "professional_law",
-    "professional_medicine",
-)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tokenizer_name", ["pythia_20b", "olmo2"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_parity_on_ten_subjects_at_five_shots(architecture, tokenizer_name):
-    """The subjects with the longest questions are among them; a context of 2,048 cuts some."""
-    tokenizer = real_tokenizer(tokenizer_name)
-    exam = load_exam(MmluTask(path=str(require_data("mmlu")), shots=5, limit_per_subject=25))
-    exam = replace(exam, subjects=tuple(s for s in exam.subjects if s.name in SUBSET))
-    model = tiny_model(architecture, vocab=len(tokenizer) + 32, context=2048)
-    oracle = by_lm_eval(model, tokenizer, exam, "letter", 4096)
-    assert any(score.truncated for score in oracle)
-    told_parity(by_alloy(model, tokenizer, exam, "letter", 1024), oracle)
-
-
-@pytest.mark.slow
-def test_parity_on_all_questions_without_shots():
-    tokenizer = real_tokenizer("pythia_20b")
-    exam = load_exam(MmluTask(path=str(require_data("mmlu")), shots=0))
-    model = tiny_model("llama", vocab=50_304, context=2048)
-    oracle = by_lm_eval(model, tokenizer, exam, "letter", 4096)
-    assert len(oracle) == 14_042
-    told_parity(by_alloy(model, tokenizer, exam, "letter", 1024), oracle)

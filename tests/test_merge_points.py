@@ -31,6 +31,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     monkeypatch.setattr(sweep, "train_recipe", one.train)
     monkeypatch.setattr(sweep, "evaluate", one.measure)
     monkeypatch.setattr(sweep, "merged_model", lambda *given: given[-1])
+    monkeypatch.setattr(sweep, "average_steps", lambda *given: given[-1])
     return one
 
 
@@ -38,6 +39,7 @@ def recipe(tiny: Path, run_dir: Path, **of_sweep: Any) -> Recipe:
     tree = tiny_recipe(tiny, run_dir, sweep={"general": [0, 0.1, 0.25, 0.5, 1], **of_sweep})
     tree["base"] = {"model": str(tiny)}
     tree["budget"] = {"retention_bpb": 0.2}
+    tree["train"]["checkpoint_tokens"] = 512
     for source in tree["data"]["sources"]:
         source["max_epochs"] = 50
     return parse_recipe(tree)
@@ -51,8 +53,14 @@ def swept(tiny: Path, run_dir: Path, **of_sweep: Any) -> dict[str, Any]:
 @pytest.mark.usefixtures("fake")
 def test_merges_are_points_and_never_shares(tiny: Path, tmp_path: Path) -> None:
     plain = swept(tiny, tmp_path)
-    report = swept(tiny, tmp_path, merge=MERGES)
-    merges = report["arms"][5:]
+    report = swept(tiny, tmp_path, merge=MERGES, average=[3])
+    merges, (average,) = report["arms"][5:7], report["arms"][7:]
+    assert (average["kind"], average["average"]) == (
+        "average",
+        {"checkpoints": 3, "of": "general_0"},
+    )
+    assert average["general_share"] is None
+    assert average["verdicts"]
     assert [a["kind"] for a in merges] == ["merge"] * 2
     assert [a["merge"] for a in merges] == [{"lambda": s, "of": "general_0"} for s in MERGES]
     assert all(a["general_share"] is None and a["exam_accuracy"] is not None for a in merges)
@@ -63,12 +71,16 @@ def test_merges_are_points_and_never_shares(tiny: Path, tmp_path: Path) -> None:
     Report.model_validate(report)
     drawn = {figure.key: figure.chart for figure in figures(report)}
     labels = [p.label for s in drawn["front"].series for p in s.points]
-    assert {"merge 0.25", "merge 0.75"} <= set(labels)
+    assert {"merge 0.25", "merge 0.75", "mean of 3"} <= set(labels)
     for key, chart in drawn.items():
         paths = {p.x_path for s in chart.series for p in s.points}
-        assert key == "front" or not any("arms.5." in (path or "") for path in paths)
+        assert key == "front" or not any(
+            (path or "").startswith(("arms.5.", "arms.6.", "arms.7.")) for path in paths
+        )
     assert "merge\\_0.25\\_of\\_general\\_0" in markdown_report(report)
     assert "Merged: 0.25 of the way to general\\_0" in model_card(report, merges[0]["name"])
+    told = "Mean of the last 3 checkpoints of general\\_0"
+    assert told in model_card(report, average["name"])
 
 
 def test_a_merge_with_a_failed_arm_fails(tiny: Path, tmp_path: Path, fake: Fake) -> None:

@@ -1,6 +1,5 @@
-"""MMLU folders, the native scorer against plain forward passes, and the exam's numbers."""
+"""The native scorer against plain forward passes, and the exam's numbers."""
 
-import json
 import random
 from dataclasses import replace
 
@@ -10,7 +9,6 @@ import torch
 from eval_helpers import (
     ARCHITECTURES,
     random_row,
-    require_data,
     silent,
     tiny_model,
     tiny_tokenizer,
@@ -25,129 +23,9 @@ from evals.encode import encode, encode_options
 from evals.exam_records import ItemScore, item_records, score_exam, summarize_exam
 from evals.exam_run import generated_fields
 from evals.generate import Answer
-from evals.mmlu_items import MmluItem, load_exam, read_items
+from evals.mmlu_items import MmluItem, load_exam
 from evals.mmlu_prompts import CONTINUATIONS, letter_prompt
 from evals.mmlu_scorer import native_scorer
-from evals.subjects import MMLU_CATEGORIES
-
-HEADER = ["question", "choice0", "choice1", "choice2", "choice3", "answer"]
-LETTERED = ["What?", "a", "b", "c", "d", "B"]
-NUMBERED = ["What?", "a", "b", "c", "d", "1"]
-
-
-def test_both_layouts_read_the_same(tmp_path):
-    rng = random.Random(3)
-    rows = [random_row(rng) for _ in range(20)]
-    rows[3][0] = '  quoted, "text"\nover two lines '
-    numbered = [[*row[:5], str("ABCD".index(row[5]))] for row in rows]
-    write_csv(tmp_path / "plain.csv", rows)
-    write_csv(tmp_path / "header.csv", [HEADER, *numbered])
-    write_csv(tmp_path / "other_order.csv", [HEADER[::-1], *[row[::-1] for row in numbered]])
-    plain = read_items(tmp_path / "plain.csv", "s")
-    assert plain == read_items(tmp_path / "header.csv", "s")
-    assert plain == read_items(tmp_path / "other_order.csv", "s")
-    assert [item.index for item in plain] == list(range(20))
-    assert plain[3].question == rows[3][0]
-    assert "ABCD"[plain[7].answer] == rows[7][5]
-
-
-@pytest.mark.parametrize(
-    ("rows", "line", "words"),
-    [
-        ([LETTERED, ["What?", "a", "b", "c", "D"]], 2, "5 columns, not 6"),
-        ([LETTERED, LETTERED, [*LETTERED[:5], "E"]], 3, "the answer is 'E'"),
-        ([LETTERED, NUMBERED], 2, "the answer is '1'"),
-        ([HEADER, NUMBERED, [*LETTERED[:5], "4"]], 3, "the answer is '4'"),
-        ([HEADER, LETTERED], 2, "the answer is 'B'"),
-        ([HEADER, NUMBERED[:5]], 2, "5 columns"),
-        ([["question", "choice0", "choice1", "choice2", "answer"], NUMBERED[:5]], 1, "'choice3'"),
-        ([LETTERED, ["What?", "a", " ", "c", "d", "A"]], 2, "choice1 is empty"),
-        ([LETTERED, ["", "a", "b", "c", "d", "A"]], 2, "question is empty"),
-    ],
-)
-def test_malformed_rows_are_named_by_file_and_line(tmp_path, rows, line, words):
-    path = tmp_path / "s_test.csv"
-    write_csv(path, rows)
-    with pytest.raises(UserError) as error:
-        read_items(path, "s")
-    assert f"{path}:{line}:" in error.value.message
-    assert words in error.value.message
-    assert error.value.hint
-
-
-@pytest.mark.parametrize("content", [b"", b"question,choice0,choice1,choice2,choice3,answer\n"])
-def test_files_without_questions_are_refused(tmp_path, content):
-    (tmp_path / "s.csv").write_bytes(content)
-    with pytest.raises(UserError, match=r"s\.csv"):
-        read_items(tmp_path / "s.csv", "s")
-
-
-def test_other_encodings_and_open_quotes_are_refused(tmp_path):
-    (tmp_path / "latin.csv").write_bytes("caf\u00e9,a,b,c,d,A\n".encode("latin-1"))
-    with pytest.raises(UserError, match="not UTF-8 at byte 3"):
-        read_items(tmp_path / "latin.csv", "s")
-    (tmp_path / "quote.csv").write_text('"what,a,b,c,d,A\n')
-    with pytest.raises(UserError, match="not CSV"):
-        read_items(tmp_path / "quote.csv", "s")
-
-
-def test_shots_come_from_dev_rows_or_are_refused(tmp_path):
-    write_exam(tmp_path, {"alpha": 3, "beta": 4})
-    exam = load_exam(MmluTask(path=str(tmp_path), shots=2))
-    assert [len(subject.shots) for subject in exam.subjects] == [2, 2]
-    dev = tmp_path / "dev" / "beta_dev.csv"
-    dev.write_text("\n".join(dev.read_text().splitlines()[:3]))
-    with pytest.raises(UserError, match=r"beta_dev\.csv: 3 dev rows, 4 shots"):
-        load_exam(MmluTask(path=str(tmp_path), shots=4))
-    dev.unlink()
-    with pytest.raises(UserError, match=r"beta_dev\.csv: no dev rows"):
-        load_exam(MmluTask(path=str(tmp_path), shots=1))
-    assert len(list(load_exam(MmluTask(path=str(tmp_path), shots=0)).items())) == 7
-    with pytest.raises(UserError, match="no test/"):
-        load_exam(MmluTask(path=str(tmp_path / "nowhere"), shots=0))
-
-
-def test_categories(tmp_path):
-    counts = {
-        name: list(MMLU_CATEGORIES.values()).count(name) for name in set(MMLU_CATEGORIES.values())
-    }
-    assert counts == {"humanities": 13, "social_sciences": 12, "stem": 19, "other": 13}
-    write_exam(tmp_path, {"anatomy": 1, "trees": 1, "seas": 1})
-    (tmp_path / "categories.json").write_text('{"trees": "nature", "anatomy": "nature"}')
-    exam = load_exam(MmluTask(path=str(tmp_path), shots=0))
-    found = {subject.name: subject.category for subject in exam.subjects}
-    assert found == {"anatomy": "stem", "trees": "nature", "seas": "other"}
-
-
-def test_limit_keeps_the_first_questions_and_the_sidecar_names_all(tmp_path):
-    write_exam(tmp_path, {"alpha": 3, "beta": 2})
-    rows = [
-        {"subject": subject, "index": index, "replayed": index == 0}
-        for subject, n in (("alpha", 3), ("beta", 2))
-        for index in range(n)
-    ]
-    sidecar = tmp_path / "items.jsonl"
-
-    def load(some):
-        sidecar.write_text("".join(json.dumps(row) + "\n" for row in some))
-        task = MmluTask(path=str(tmp_path), shots=0, limit_per_subject=2, items=str(sidecar))
-        return load_exam(task)
-
-    exam = load(rows)
-    assert [(i.subject, i.index) for i in exam.items()] == [
-        ("alpha", 0), ("alpha", 1), ("beta", 0), ("beta", 1),
-    ]  # fmt: skip
-    assert exam.replayed is not None
-    assert exam.replayed["alpha", 0]
-    assert not exam.replayed["beta", 1]
-    with pytest.raises(UserError, match="1 questions are not in it, the first alpha 2"):
-        load(rows[:2] + rows[3:])
-    with pytest.raises(UserError, match=r"items\.jsonl:6: alpha 0 is named twice"):
-        load([*rows, rows[0]])
-    with pytest.raises(UserError, match=r"items\.jsonl:1: the exam has no beta 9"):
-        load([rows[3] | {"index": 9}, *rows])
-    with pytest.raises(UserError, match=r"items\.jsonl:6: not an item"):
-        load([*rows, {"subject": "alpha"}])
 
 
 def plain_logprob(model, context, option):
@@ -203,20 +81,39 @@ def test_long_prompts_keep_their_end_and_are_counted(tmp_path):
     np.testing.assert_allclose([score.logprobs for score in scores], plain, atol=2e-5)
 
 
+def next_of_numpy():
+    """The draws that numpy's global generator would give next."""
+    generator = np.random.RandomState()
+    generator.set_state(np.random.get_state())
+    return generator.random_sample(4).tolist()
+
+
 def test_scoring_leaves_the_model_as_it_was(tmp_path):
+    """Also a model whose own forward draws random numbers, as some do in evaluation mode."""
     exam = load_exam(MmluTask(path=str(write_exam(tmp_path, {"a": 4})), shots=1))
     model = tiny_model("llama").train()
     model.model.layers[0].eval()
     modes = [module.training for module in model.modules()]
     parameter = next(model.parameters())
     parameter.grad = torch.ones_like(parameter)
-    random_states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
+    seen = []
+
+    def draw(*_arguments):
+        torch.rand(1), random.random(), np.random.rand()
+        seen.append((torch.is_grad_enabled(), model.training, model.model.layers[1].training))
+
+    hook = model.model.layers[1].register_forward_hook(draw)
+    before = torch.get_rng_state(), random.getstate(), next_of_numpy()
     scored(model, tiny_tokenizer(), exam, 512, "letter")
     scored(model, tiny_tokenizer(), exam, 512, "cloze")
+    hook.remove()
+    assert set(seen) == {(False, False, False)}
+    assert torch.is_grad_enabled()
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(parameter.grad, torch.ones_like(parameter))
-    assert torch.equal(torch.get_rng_state(), random_states[0])
-    assert random.getstate() == random_states[1]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert next_of_numpy() == before[2]
     assert not model.lm_head._forward_pre_hooks
     assert model(torch.tensor([[1, 2, 3]])).logits.shape[1] == 3
 
@@ -402,13 +299,3 @@ def test_always_the_commonest_letter_is_chance(tmp_path):
     assert summary["accuracy"] > summary["chance_band"][1]
     assert summary["at_chance"]
     assert summary["choice_shares"] == [0, 0, 0, 1]
-
-
-def test_the_real_exam_reads_whole():
-    folder = require_data("mmlu")
-    exam = load_exam(MmluTask(path=str(folder), shots=5))
-    assert len(exam.subjects) == 57
-    assert len(list(exam.items())) == 14_042
-    assert {subject.name for subject in exam.subjects} == set(MMLU_CATEGORIES)
-    answers = np.bincount([item.answer for item in exam.items()])
-    assert answers.tolist() == [3222, 3462, 3582, 3776]

@@ -13,8 +13,17 @@ from configs.errors import UserError
 from configs.evals import Evals, LmEvalTask
 from evals.evaluate import evaluate_model
 from evals.lm_eval_tasks import run_task
-from evals.local_tasks import as_choices, local_config, read_rows
-from evals.summarize import recompute_summary, summarize_task
+from evals.local_tasks import (
+    _IFEVAL,
+    as_choices,
+    letters_caveat,
+    local_config,
+    read_rows,
+    require_ready,
+)
+from evals.stats import wilson
+from evals.summarize import recompute_summary
+from evals.task_scores import headline, summarize_task
 
 BUILT_IN = Path(lm_eval.__file__).parent / "tasks"
 YAMLS = {"gsm8k": "gsm8k/gsm8k", "ifeval": "ifeval/ifeval"}
@@ -82,6 +91,9 @@ def test_multiple_choice_from_a_file(tmp_path, name):
     assert summary["n"] == 10
     rows = [r["metrics"]["acc"] for r in records[:-1]]
     assert summary["results"][name]["acc,none"] == pytest.approx(sum(rows) / 10)
+    assert summary["headline"] == "acc,none"
+    assert summary["score"] == pytest.approx(sum(rows) / 10)
+    assert summary["interval"] == pytest.approx(wilson(round(sum(rows)), 10))
 
 
 def test_written_numbers_from_a_file(tmp_path):
@@ -94,6 +106,7 @@ def test_written_numbers_from_a_file(tmp_path):
     assert set(summary["results"]["gsm8k"]) >= {
         "exact_match,strict-match", "exact_match,flexible-extract",
     }  # fmt: skip
+    assert summary["headline"] == "exact_match,strict-match"
     with pytest.raises(UserError, match="leave no room"):
         run_task(tiny_model("llama", context=256), tiny_tokenizer(), task, 2048)
 
@@ -160,3 +173,71 @@ def test_real_questions_run():
     summary = summarize_task(run_task(tiny_model("neox"), tiny_tokenizer(), task, 2048))
     assert summary["n"] == 12
     assert 0 <= summary["results"]["arc_easy"]["acc,none"] <= 1
+
+
+def write_punkt(folder, abbreviations="dr\n"):
+    """Parameters of nltk's sentence splitter, in the layout of its punkt_tab."""
+    english = folder / "tokenizers/punkt_tab/english"
+    english.mkdir(parents=True)
+    for name, text in (("abbrev_types.txt", abbreviations), ("sent_starters.txt", "he\n")):
+        (english / name).write_text(text)
+    (english / "collocations.tab").write_text("##number##\tpm\n")
+    (english / "ortho_context.tab").write_text("he\t46\n")
+    return str(folder)
+
+
+IFEVAL = {"key": 1, "prompt": "Say it.", "instruction_id_list": ["punctuation:no_comma"]}
+IFEVAL |= {"kwargs": [{}]}
+
+
+def test_ifeval_runs_from_a_folder_of_nltk_or_is_refused_before_a_model_is_loaded(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("nltk.data.path", [])
+    rows = [IFEVAL, IFEVAL | {"key": 2, "instruction_id_list": ["length_constraints:number_words"]}]
+    rows[1]["kwargs"] = [{"relation": "at least", "num_words": 5000}]
+    task = LmEvalTask(name="ifeval", path=write(tmp_path / "rows.jsonl", rows))
+    with pytest.raises(UserError, match="nltk's punkt_tab, which is not in any folder") as error:
+        evaluate_model(tmp_path / "none", Evals(lm_eval=(task,)), [], tmp_path, "m", silent)
+    assert "evals.lm_eval[].nltk_data" in (error.value.hint or "")
+    away = task.model_copy(update={"nltk_data": str(tmp_path / "away")})
+    with pytest.raises(UserError, match=r"which is not in .*/away or any folder"):
+        require_ready(away)
+    ready = task.model_copy(update={"nltk_data": write_punkt(tmp_path / "nltk")})
+    with monkeypatch.context() as short:  # of 1,280 tokens an answer
+        short.setitem(_IFEVAL, "generation_kwargs", _IFEVAL["generation_kwargs"] | SHORT)
+        records = run_task(tiny_model("llama"), tiny_tokenizer(), ready, 2048)
+    summary = summarize_task(records)
+    assert summary["headline"] == "prompt_level_strict_acc,none"
+    assert headline(records)[1][("ifeval", 1)] == 0.0  # 5,000 words were asked
+    assert summary["results"]["ifeval"]["inst_level_loose_acc,none"] <= 0.5
+
+
+SHORT = {"max_gen_toks": 6}
+
+
+def test_letters_in_a_file_are_told_from_the_published_task(tmp_path):
+    lettered = [{"query": "Q\n A. x\n B. y\nAnswer:", "choices": ["A", "B"], "gold": 1}]
+    path = write(tmp_path / "letters.jsonl", lettered)
+    [line] = letters_caveat(LmEvalTask(name="hellaswag", path=path))
+    assert "not comparable with published scores" in line
+    assert (
+        letters_caveat(LmEvalTask(name="arc_easy", path=write(tmp_path / "t", choice_rows()))) == []
+    )
+    assert letters_caveat(LmEvalTask(name="hellaswag")) == []
+
+
+def test_a_headline_is_a_number_of_every_row():
+    rows = [
+        {"task": "t", "id": i, "filter": f, "truncated": False, "metrics": {"f1": value}}
+        for i, value in enumerate((0.5, 1.0, 0.0))
+        for f in ("a", "b")
+    ]
+    records = [*rows, {"results": {"t": {"n": 3, "f1,b": 0.5}}}]
+    assert headline(records) == ("f1,b", {("t", 0): 0.5, ("t", 1): 1.0, ("t", 2): 0.0})
+    low, high = summarize_task(records)["interval"]
+    assert 0.0 <= low < 0.5 < high <= 1.0
+    for changed in ({"metrics": {"f1": [1, 2]}}, {"metrics": {}}):
+        assert headline([rows[0] | changed | {"filter": "b"}, records[-1]]) == (None, {})
+    nothing = summarize_task([*rows, {"results": {"t": {"n": 3}}}])
+    assert (nothing["headline"], nothing["score"], nothing["interval"]) == (None, None, None)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from alloy.building import build_recipe
 from alloy.evaluation import evaluate
 from alloy.merge_points import merge_entries
 from alloy.planning import plan_recipe
+from alloy.repetition import repeated_recipes
 from alloy.sweep import reference_model, sweep_record
 from alloy.training import _job, run_folder
 from checkpoints.folder import last_good, steps, write_json
@@ -30,6 +32,8 @@ from checkpoints.tensors import EXP_AVG, WEIGHTS, read
 from configs import AlloyError, Recipe
 from configs.load import parse_recipe
 from configs.reference import sections
+from evals.local_tasks import require_ready
+from evals.mmlu_items import load_exam
 from pretrain.engine import deepspeed_config
 from pretrain.launch import environment, prepared
 from pretrain.launchers import slurm_script
@@ -154,6 +158,22 @@ def measured(recipe: Recipe, folder: Path) -> Any:
     return {k: summary[k] for k in ("exam", "domain", "lm_eval", "bpb")}, records, list(FORWARDS)
 
 
+def exam_asked(recipe: Recipe, _: Path) -> Any:
+    """The questions, or why there are none."""
+    assert recipe.evals.mmlu is not None
+    try:
+        return load_exam(recipe.evals.mmlu)
+    except AlloyError as error:
+        return error.message
+
+
+def sentences_asked(recipe: Recipe, _: Path) -> Any:
+    """Where ifeval looks for what it needs, which is in none of these places."""
+    with mock.patch("nltk.data.path", []), pytest.raises(AlloyError) as error:
+        require_ready(recipe.evals.lm_eval[0])
+    return error.value.message
+
+
 def engine_json(recipe: Recipe, _: Path) -> Any:
     return deepspeed_config(recipe.train, rows=1, accumulation=1)
 
@@ -173,6 +193,11 @@ def swept(recipe: Recipe, _: Path) -> Any:
 def merged(recipe: Recipe, _: Path) -> Any:
     assert recipe.sweep is not None
     return merge_entries(recipe.sweep, arms(recipe)[0], tokens=0, failed="")
+
+
+def repeated(recipe: Recipe, _: Path) -> Any:
+    build_recipe(recipe, quiet)
+    return [own.data.subset for own, _ in repeated_recipes(recipe, arms(recipe))]
 
 
 def referred(recipe: Recipe, _: Path) -> Any:
@@ -314,6 +339,7 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
         "data.max_contaminated=100%",
     ),
     "data.seed": (planned, {}, "data.seed=1"),
+    "data.subset": (planned, {}, "data.subset=50%"),
     "data.sources[].name": (planned, {}, f"{SOURCE}.name=mine"),
     "data.sources[].role": (planned, {}, "data.sources.wiki.role=general"),
     "data.sources[].path": (planned, {}, f"{SOURCE}.path={{tiny}}/retention.jsonl"),
@@ -394,6 +420,8 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "evals.bpb_tokens": (measured, {}, "evals.bpb_tokens=10"),
     "evals.bootstrap": (measured, {}, "evals.bootstrap=60"),
     "evals.mmlu.path": (measured, {"evals.mmlu": None}, f"evals.mmlu={EXAM}"),
+    "evals.mmlu.hub": (exam_asked, {"evals.mmlu.hub": "{folder}"}, "evals.mmlu.hub={tiny}"),
+    "evals.mmlu.revision": (exam_asked, {"evals.mmlu.hub": "{folder}"}, "evals.mmlu.revision=v1"),
     "evals.mmlu.shots": (measured, {}, "evals.mmlu.shots=1"),
     "evals.mmlu.limit_per_subject": (measured, {}, "evals.mmlu.limit_per_subject=2"),
     "evals.mmlu.scorer": (measured, {}, "evals.mmlu.scorer=lm_eval"),
@@ -427,14 +455,22 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
         {"evals.lm_eval": [CHOICE | {"shots": 2, "fewshot_path": "{folder}/choice.jsonl"}]},
         "evals.lm_eval.arc_easy.shots=1",
     ),
+    "evals.lm_eval[].nltk_data": (
+        sentences_asked,
+        {"evals.lm_eval": [{"name": "ifeval"}]},
+        "evals.lm_eval.ifeval.nltk_data={folder}",
+    ),
     "evals.lm_eval[].limit": (measured, NAMED, "evals.lm_eval.arc_easy.limit=2"),
     "budget.mmlu_points": (swept, SWEEP, "budget.mmlu_points=1"),
+    "budget.tasks": (swept, SWEEP | {"evals.domain": [TASK]}, "budget.tasks={labels: 5}"),
     "budget.domain_f1": (swept, SWEEP, "budget.domain_f1=0.05"),
     "budget.retention_bpb": (swept, SWEEP, "budget.retention_bpb=0.1"),
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),
     "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),
     "sweep.over": (swept, SWEEP, "sweep.over={schedule.peak_lr: [0.001, 0.002]}"),
     "sweep.budgets": (swept, SWEEP, "sweep.budgets=[1, 0.5]"),
+    "sweep.full_tokens": (repeated, SWEEP, "sweep.full_tokens=10K"),
+    "sweep.average": (merged, SWEEP, "sweep.average=[2, 3]"),
     "sweep.merge": (merged, SWEEP, "sweep.merge=[0.25, 0.5]"),
     "sweep.saturation": (swept, SWEEP, "sweep.saturation=0.75"),
 }

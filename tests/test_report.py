@@ -358,6 +358,15 @@ def test_caveats_that_follow_from_the_sweep(report: Tree) -> None:
     assert not kinds & {"annealed", "control", "failed", "files", "run", "evaluation", "retention"}
 
 
+def test_prompts_longer_than_the_context_are_said(small: Path) -> None:
+    assert "lost their start" not in texts(load(small), "evaluation")
+    path = small / "evals" / "general_0" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["exam"]["truncated_prompts"] = 7
+    path.write_text(json.dumps(summary))
+    assert "Up to 7 exam prompts lost their start" in texts(load(small), "evaluation")
+
+
 def test_annealed_against_unannealed_is_said(small: Path) -> None:
     sweep = edit_sweep(small, base={"name": "base", "eval": "evals/base"})
     assert "not recorded" in texts(load(small), "annealed")

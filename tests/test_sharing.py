@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import tiny_recipe, write_recipe
 from one_rank import joined
+from safetensors.torch import load_file
 
 from alloy import sweep, training
 from alloy.adopting import begin_from, shared
@@ -298,6 +300,54 @@ def test_a_kill_between_taking_over_and_training(
     assert record["arms"][1]["shared"]["steps"] == 14
     other = train_recipe(alone(one, 1, tmp_path / "alone"), quiet).parent
     assert_same_run(tmp_path / "tiny/arms" / killed, other)
+
+
+def test_an_average_is_of_checkpoints_that_the_arm_keeps(
+    tiny: Path, tmp_path: Path, here: list[str]
+) -> None:
+    tree = small(tiny, tmp_path).model_dump(mode="json")
+    tree["sweep"] |= {"average": [3, 2], "over": [], "budgets": []}
+    tree["train"] |= {"checkpoint_tokens": 3 * STEP_TOKENS, "keep_last": 1}
+    record = sweep.run_sweep(parse_recipe(tree), quiet)
+    assert sweep.failures(record) == []
+    arm, two, three = record["arms"]
+    assert (two["kind"], two["average"]) == ("average", {"checkpoints": 2, "of": arm["name"]})
+    assert two["general_share"] is None
+    run = tmp_path / "tiny/arms" / arm["name"]
+    for entry, last in ((two, [18, 20]), (three, [15, 18, 20])):
+        out = tmp_path / "tiny/merges" / entry["name"]
+        told = json.loads((out / "merge.json").read_text())
+        assert [part["step"] for part in told["of"]] == last[::-1]
+        parts = [dict(read(chosen(run, step), WEIGHTS)) for step in last]
+        averaged = load_file(out / "model.safetensors")
+        for name, tensor in averaged.items():
+            mean = sum(part[name].double() for part in parts) / len(parts)
+            assert torch.allclose(tensor.double(), mean, atol=1e-6), name
+    made = [p.stat().st_mtime_ns for p in sorted((tmp_path / "tiny/merges").glob("*/merge.json"))]
+    assert sweep.run_sweep(parse_recipe(tree), quiet)["arms"] == record["arms"]
+    again = [p.stat().st_mtime_ns for p in sorted((tmp_path / "tiny/merges").glob("*/merge.json"))]
+    assert (again, len(here)) == (made, 1)
+    # Asked for too late: the checkpoints are gone, which is said, and the rest stays.
+    tree["sweep"]["average"] = [5]
+    record = sweep.run_sweep(parse_recipe(tree), quiet)
+    assert sweep.failures(record) == [
+        f"average_5_of_{arm['name']}: {run} has no checkpoint of step 9"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint_tokens", "words"),
+    [(None, "train.checkpoint_tokens is not set"), (9 * STEP_TOKENS, "has 3 checkpoints")],
+)
+def test_an_average_of_more_checkpoints_than_there_are_costs_nothing(
+    tiny: Path, tmp_path: Path, here: list[str], checkpoint_tokens: int | None, words: str
+) -> None:
+    tree = small(tiny, tmp_path).model_dump(mode="json")
+    tree["sweep"]["average"] = [4]
+    tree["train"]["checkpoint_tokens"] = checkpoint_tokens
+    with pytest.raises(UserError, match=words):
+        sweep.run_sweep(parse_recipe(tree), quiet)
+    assert here == []
 
 
 @pytest.mark.usefixtures("here")

@@ -139,7 +139,7 @@ class Fake:
         return self.folder / own.name / "export"
 
     def measure(self, *given: Any) -> None:
-        _, _, _, out, name, _ = given
+        _, _, _, out, name, *_ = given
         rng = random.Random(name)
         share = 1.0
         if name != "base":
@@ -289,7 +289,13 @@ def real_recipes(tiny: Path, run_dir: Path) -> tuple[Path, Path]:
     swept = tree | {
         "base": {"model": str(run_dir / "trunk")},
         "budget": {"retention_bpb": 0.5},
-        "sweep": {"general": [0, 0.25, 0.5, 1]},
+        "sweep": {
+            "general": [0, 0.25, 0.5, 1],
+            "full_tokens": 6000,
+            "budgets": [0.5],
+            "merge": [0.5],
+            "average": [2],
+        },
     }
     return trunk, write_recipe(run_dir / "sweep.yaml", swept)
 
@@ -298,28 +304,34 @@ def real_recipes(tiny: Path, run_dir: Path) -> tuple[Path, Path]:
 def test_a_killed_sweep_ends_in_the_same_report(
     tiny: Path, tmp_path: Path, alloy: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
-    trees = []
-    for name, kills in (("whole", ()), ("killed", (9.0, 24.0))):
+    """Three kills at random instants of a sweep with shared trunks, budgets, a merge and a mean."""
+    seed = time.time_ns()
+    rng = random.Random(seed)
+    trees, seconds = [], 0.0
+    for name, kills in (("whole", 0), ("killed", 3)):
         trunk, swept = real_recipes(tiny, tmp_path / name)
         assert alloy("train", trunk).returncode == 0
-        for seconds in kills:
+        for _ in range(kills):
             process = subprocess.Popen(
                 [ALLOY, "sweep", str(swept)], start_new_session=True, stderr=subprocess.DEVNULL
             )
-            time.sleep(seconds)
+            time.sleep(rng.uniform(0.02, 0.6) * seconds)
+            assert process.poll() is None, f"seed {seed}: it was done before the kill"
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             for pid in session_members(process.pid):
                 os.kill(pid, signal.SIGKILL)
+        began = time.monotonic()
         done = alloy("sweep", swept)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.splitlines()[-1].strip()
+        seconds = time.monotonic() - began
+        assert done.returncode == 0, f"seed {seed}: {done.stderr}"
         trees.append(without_times(join_report(read_records(tmp_path / name / "tiny"))))
     text = json.dumps(trees[1]).replace(str(tmp_path / "killed"), str(tmp_path / "whole"))
-    whole = json.dumps(trees[0])
-    assert text == whole
+    assert text == json.dumps(trees[0]), f"seed {seed}"
     assert len(trees[0]["law"]) == 2
     assert trees[0]["arms"][0]["curve"] is not None
+    record = json.loads((tmp_path / "killed/tiny/sweep.json").read_text())
+    assert [bool(arm.get("shared")) for arm in record["arms"]] == [False, True] * 4 + [False] * 2
 
 
 def session_members(session: int) -> list[int]:

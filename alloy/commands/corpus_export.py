@@ -24,9 +24,8 @@ def export(recipe_path: str, overrides: tuple[str, ...], as_json: bool, folder: 
     planned = built(recipe)
     assert planned.corpus is not None
     files = []
-    for name in planned.corpus.packed:
-        reader, reasons = planned.corpus.readers[name], planned.corpus.reasons[name]
-        spans = trained_spans(recipe.data, reader, reasons, planned.eval_hashes)
+    for name, packed in planned.corpus.packed.items():
+        reader, spans = planned.corpus.readers[name], trained_spans(packed)
         show(f"{name}: writing {spans.length.size:,} documents")
         files.append(export_source(reader, spans, folder))
     if as_json:

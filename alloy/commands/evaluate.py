@@ -1,44 +1,97 @@
-"""alloy eval: measure one model."""
+"""alloy eval: measure one model, or several in one table."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from alloy.building import build_recipe
-from alloy.commands.shared import emit, load, recipe_options, show
+from alloy.commands.shared import emit, load, recipe_options, show, table
 from alloy.evaluation import evaluate
 from alloy.hub import hugging_face_folder
 from alloy.planning import plan_recipe
-from alloy.sweep import reference_model
+from alloy.report.many import HEADER, many_models, table_rows
+from alloy.sweep import reference_name
 from alloy.training import run_folder
+from configs import Recipe, UserError
+
+BASE = "base"
 
 
 @click.command("eval")
-@click.option("--model", help="Run folder, Hugging Face folder or hub id; default: the base.")
-@click.option("--out", type=Path, help="Folder of the records.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Run folder, Hugging Face folder, hub id, or base; default: base. Several: one table.",
+)
+@click.option("--out", type=Path, help="Folder of the records; of several models one in it each.")
 @recipe_options
 def command(
     recipe_path: str,
     overrides: tuple[str, ...],
     as_json: bool,
-    model: str | None,
+    models: tuple[str, ...],
     out: Path | None,
 ) -> None:
-    """Measure a model on the exam, domain tasks and held-out text of RECIPE."""
+    """Measure models on the exam, the tasks and the held-out text of RECIPE."""
     recipe = load(recipe_path, overrides)
+    wanted = _named(recipe, models or (BASE,))
     build_recipe(recipe, show)
-    chosen = hugging_face_folder(model, None) if model else reference_model(recipe)
-    name = Path(model).name if model else "base"
-    folder = out or run_folder(recipe) / "evals" / name
-    summary = evaluate(recipe, plan_recipe(recipe), chosen, folder, name, show)
-    if as_json:
+    planned = plan_recipe(recipe)
+    folders, summary = [], {}
+    for name, named in wanted.items():
+        folder = out or run_folder(recipe) / "evals" / name
+        folder = folder if out is None or len(wanted) == 1 else out / name
+        model = hugging_face_folder(*named)
+        summary = evaluate(recipe, planned, model, folder, name, show, named)
+        folders.append((name, folder))
+    if len(folders) > 1:
+        many = many_models(folders)
+        emit(many) if as_json else _print_many(many)
+    elif as_json:
         emit(summary)
-        return
-    if summary["exam"] is not None:
-        click.echo(f"exam accuracy {summary['exam']['accuracy']:.4f} of {summary['exam']['n']}")
+    else:
+        _print_one(summary, folders[0][1])
+
+
+def _named(recipe: Recipe, models: tuple[str, ...]) -> dict[str, tuple[str, str | None]]:
+    """{name in the table: (model, revision)}. Raises UserError where two have one name."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for model in models:
+        name = BASE if model == BASE else Path(model).name
+        if name in found:
+            raise UserError(f"two models are called '{name}'", "their last parts must differ")
+        found[name] = reference_name(recipe) if model == BASE else (model, None)
+    return found
+
+
+def _print_many(many: dict[str, Any]) -> None:
+    click.echo(table(HEADER, table_rows(many)))
+    for caveat in many["caveats"]:
+        click.echo(f"caveat: {caveat}", err=True)
+    for model in many["models"]:
+        click.echo(model["folder"])
+
+
+def _print_one(summary: dict[str, Any], folder: Path) -> None:
+    exam = summary["exam"]
+    if exam is not None:
+        click.echo(f"exam accuracy {exam['accuracy']:.4f} of {exam['n']}")
+        low, high = exam["chance_band"]
+        if exam["at_chance"]:
+            click.echo(f"exam at chance ({low:.4f} to {high:.4f} by guessing): no claim")
+        if exam["format_collapse"]:
+            gap = exam["generative_gap"]["gap"]
+            click.echo(f"exam format lost: {gap:.4f} more known than written")
+    for row in summary["published"]:
+        click.echo(row["text"])
     for task, scores in summary["domain"].items():
         measure = scores["headline"].replace("_", " ")
         click.echo(f"{task} {measure} {scores['domain_f1']:.4f} of {scores['n']}")
+    for task, scores in summary["lm_eval"].items():
+        told = "" if scores["score"] is None else f" {scores['headline']} {scores['score']:.4f}"
+        click.echo(f"{task}{told} of {scores['n']}")
     for source, scores in summary["bpb"].items():
         click.echo(f"{source} ({scores['role']}) bits per byte {scores['bpb']:.4f}")
     for caveat in summary["caveats"]:

@@ -4,9 +4,10 @@ from typing import Any
 
 import click
 
-from alloy.arms import arm_recipe, arms
+from alloy.arms import arms
 from alloy.commands.shared import emit, load, packing_lines, phase_table, recipe_options, table
 from alloy.planning import Planned, plan_recipe
+from alloy.repetition import repeated_recipes, repetition_line
 from alloy.sharing import course, shared_starts, shared_tokens
 from alloy.start_matrix import described, start_lines
 from configs import Recipe
@@ -76,12 +77,12 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
 def _sweep(recipe: Recipe) -> dict[str, Any]:
     """Every arm of the sweep, planned like the recipe itself, and what arms share."""
     wanted = arms(recipe)
-    recipes = [arm_recipe(recipe, arm) for arm in wanted]
-    courses = [course(own, plan_recipe(own)) for own in recipes]
+    repeated = repeated_recipes(recipe, wanted)
+    courses = [course(own, plan_recipe(own)) for own, _ in repeated]
     starts = shared_starts(courses)
     rows = []
     for i, arm in enumerate(wanted):
-        plan, start = courses[i].plan, starts[i]
+        plan, start, repetition = courses[i].plan, starts[i], repeated[i][1]
         step_tokens = plan.batch_rows * plan.seq_len
         shared = None
         if start is not None:
@@ -98,6 +99,7 @@ def _sweep(recipe: Recipe) -> dict[str, Any]:
                 "tokens": plan.rows * plan.seq_len,
                 "shared": shared,
                 "most_epochs": max(plan.epochs.values()),
+                "repetition": None if repetition is None else repetition.to_json(plan),
             }
         )
     tokens = sum(row["tokens"] for row in rows)
@@ -153,12 +155,14 @@ def _sweep_lines(sweep: dict[str, Any]) -> list[str]:
         ]
         for arm in sweep["arms"]
     ]
+    matched = [arm["repetition"] for arm in sweep["arms"] if arm["repetition"]]
     columns = ["arm", "general", "steps", "tokens", "shared", "most epochs of a source"]
     return [
         "",
         f"sweep: {len(rows)} arms, {sweep['tokens']:,} tokens in all",
         table(columns, rows),
         _saved_line(sweep),
+        *([repetition_line(matched)] if matched else []),
     ]
 
 

@@ -1,6 +1,6 @@
 """Budgets to verdicts, and the saturation check. Pure, on the report's own numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,13 +34,35 @@ WORDS = {
     "domain_f1": BudgetWords(
         title="domain F1", unit=" F1", change_kind="f1_change", plain_kind="f1"
     ),
+    "tasks": BudgetWords(
+        title="points", unit=" points", change_kind="signed_points", plain_kind="plain_points"
+    ),
 }
 
 
-def verdicts(base: Tree, change: Tree, budget: Tree, f1_cost: Tree | None = None) -> list[Tree]:
+def budget_title(judged: Tree) -> str:
+    """What a verdict is on, in words."""
+    title = WORDS[judged["budget"]].title
+    return title if judged["task"] is None else f"{judged['task']}, {title}"
+
+
+def limits(budget: Tree) -> list[str]:
+    """Every budget that is set, with its size."""
+    found = [f"{v:g} {WORDS[k].title}" for k, v in budget.items() if v and k != "tasks"]
+    return found + [f"{b['points']:g} points of {b['task']}" for b in budget["tasks"] or ()]
+
+
+def verdicts(
+    base: Tree,
+    change: Tree,
+    budget: Tree,
+    f1_cost: Tree | None = None,
+    tasks: Mapping[str, Tree | None] | None = None,
+) -> list[Tree]:
     """One verdict a budget that is set; drops and bounds are in the budget's own unit.
 
     ``f1_cost`` is the change of F1 against the least general arm; None: not judged by it.
+    ``tasks`` are the changes of single tasks against the base.
     """
     found = []
     if budget["mmlu_points"] is not None:
@@ -55,9 +77,12 @@ def verdicts(base: Tree, change: Tree, budget: Tree, f1_cost: Tree | None = None
                 drop=0.0 - f1_cost["change"],
                 lower=f1_cost["drop_lower"],
                 upper=f1_cost["drop_upper"],
-                detectable=None,
+                detectable=f1_cost["detectable"],
             )
         )
+    for allowed in budget["tasks"] or ():
+        judged = _points_verdict("tasks", (tasks or {}).get(allowed["task"]), allowed["points"])
+        found.append({**judged, "task": allowed["task"]})
     return found
 
 
@@ -65,10 +90,15 @@ def exam_verdict(base: Tree, change: Tree | None, allowed: float) -> Tree:
     """Whether the drop of exam accuracy, in points, stays within ``allowed`` points."""
     if base["at_chance"]:
         return _undecided("mmlu_points", allowed, AT_CHANCE)
+    return _points_verdict("mmlu_points", change, allowed)
+
+
+def _points_verdict(budget: str, change: Tree | None, allowed: float) -> Tree:
+    """Of a change that is a share, under a budget in points."""
     if change is None:
-        return _undecided("mmlu_points", allowed, "not measured on both models")
+        return _undecided(budget, allowed, "not measured on both models")
     return _verdict(
-        "mmlu_points",
+        budget,
         allowed,
         drop=-100 * change["change"],
         lower=100 * change["drop_lower"],
@@ -93,7 +123,7 @@ def _retention_verdict(change: Tree | None, allowed: float) -> Tree:
         drop=change["change"],
         lower=change["lower"],
         upper=change["upper"],
-        detectable=None,
+        detectable=change["detectable"],
     )
 
 
@@ -119,6 +149,7 @@ def _verdict(
     word = stats.verdict(lower, upper, allowed)
     return {
         "budget": budget,
+        "task": None,
         "allowed": allowed,
         "verdict": word,
         "drop": drop,
@@ -133,6 +164,7 @@ def _verdict(
 def _undecided(budget: str, allowed: float, reason: str) -> Tree:
     return {
         "budget": budget,
+        "task": None,
         "allowed": allowed,
         "verdict": "inconclusive",
         "drop": None,
@@ -165,7 +197,8 @@ def _sentence(
     )
     if detectable is not None and detectable > allowed:
         return (
-            f"{sentence}; underpowered: these questions detect {detectable:.1f}{unit}, not {limit}"
+            f"{sentence}; underpowered: these items detect "
+            f"{number(detectable, WORDS[budget].plain_kind)}{unit}, not {limit}"
         )
     return sentence
 

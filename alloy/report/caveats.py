@@ -9,8 +9,11 @@ from alloy.report.text import number, visible
 Tree = dict[str, Any]
 
 
-def caveats(report: Tree, note: str | None, problems: Sequence[str]) -> list[Tree]:
-    """Every caveat as {"kind", "text"}, the gravest first."""
+def caveats(
+    report: Tree, note: str | None, problems: Sequence[str], of_evaluation: Sequence[str] = ()
+) -> list[Tree]:
+    """Every caveat as {"kind", "text"}, the gravest first. ``of_evaluation``: what the evaluation
+    of the base itself says."""
     base, arms = report["base"], report["arms"]
     measured = [arm for arm in arms if arm["failed"] is None]
     found: list[tuple[str, str | None]] = [
@@ -19,7 +22,10 @@ def caveats(report: Tree, note: str | None, problems: Sequence[str]) -> list[Tre
         *(("failed", text) for text in _failed(arms)),
         ("annealed", _annealed(base, measured)),
         *(("underpowered", text) for text in _underpowered(report["budget"], measured)),
+        *(("format_collapse", text) for text in _collapsed(base, measured)),
+        *(("published", text) for text in _unlike_published(base)),
         *(("evaluation", text) for text in _uneven_evaluation(base, measured)),
+        *(("evaluation", f"{text}.") for text in of_evaluation),
         ("confounded", _confounded(report, measured)),
         ("control", _control(arms)),
         ("seeds", _seeds(measured)),
@@ -109,6 +115,27 @@ def _underpowered(budget: Tree, arms: Sequence[Tree]) -> list[str]:
     return [
         f"The exam is underpowered for a budget of {allowed:g} points: it detects drops of "
         f"{most:.1f} points ({_list([_name(arm) for arm, _ in weak])})."
+    ]
+
+
+def _collapsed(base: Tree, arms: Sequence[Tree]) -> list[str]:
+    """Models that know more than they say in the form that is asked."""
+    return [
+        f"{_name(entry)}: asked to write the letter it is right in "
+        f"{_percent(entry['generative_accuracy'])}, its likeliest letter in "
+        f"{_percent(entry['exam_accuracy'])} (the gap is at least "
+        f"{_percent(entry['generative_gap']['lower'])}): a lost format, not lost knowledge."
+        for entry in (base, *arms)
+        if entry["format_collapse"]
+    ]
+
+
+def _unlike_published(base: Tree) -> list[str]:
+    return [
+        f"The base does not reproduce its published score: {row['text']}. Look at its tokenizer, "
+        "its first token and its number format before believing any change."
+        for row in base["published"]
+        if row["agrees"] is False
     ]
 
 

@@ -1,5 +1,8 @@
 """An arm against the base, item by item: change, interval, lost and gained, exact p.
 
+A change's ``detectable`` is the drop that so many items, with so much that differs between the two
+models, show in 80% of cases.
+
 Only items that both models answered are compared; how many were left out is in the result and, if
 any, among the caveats.
 """
@@ -9,10 +12,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from alloy.report.inputs import DomainRow, ExamRow
+from alloy.report.inputs import BpbRow, DomainRow, ExamRow, TaskRow
 from alloy.report.records import Entry
 from alloy.report.scores import ROLES, SEED, bpb_rows
 from evals import bootstrap, stats
+from evals.task_scores import headline
 
 Tree = dict[str, Any]
 Item = TypeVar("Item")
@@ -25,12 +29,47 @@ def change_against_base(base: Entry, arm: Entry, resamples: int) -> Tree:
         "exam": exam_change(base.exam, arm.exam),
         "exam_replayed": exam_change(base.exam, arm.exam, lambda row: row.replayed is True),
         "exam_unreplayed": exam_change(base.exam, arm.exam, lambda row: row.replayed is False),
-        "cloze": _cloze_change(base.exam, arm.exam),
+        "cloze": cloze_change(base.exam, arm.exam),
         "domain_f1": None
         if first is None
         else f1_change(base.domain[first], arm.domain.get(first, ()), resamples),
-        **{f"{role}_bpb": bpb_change(base, arm, role, resamples) for role in ROLES},
+        **{
+            f"{role}_bpb": bpb_change(bpb_rows(base.bpb, role), bpb_rows(arm.bpb, role), resamples)
+            for role in ROLES
+        },
     }
+
+
+def task_changes(base: Entry, arm: Entry, resamples: int) -> dict[str, Tree | None]:
+    """The change of each task's headline: of the domain, and of lm-eval."""
+    changes = {
+        name: f1_change(rows, arm.domain.get(name, ()), resamples)
+        for name, rows in base.domain.items()
+    }
+    for name, rows in base.lm_eval.items():
+        changes[name] = _headline_change(rows, arm.lm_eval.get(name, ()), resamples)
+    return changes
+
+
+def _headline_change(
+    base: Sequence[TaskRow], arm: Sequence[TaskRow], resamples: int
+) -> Tree | None:
+    """Of lm-eval's main result of a task, on the rows that both models answered."""
+    if not base or not arm:
+        return None
+    left, right = (headline([row.model_dump() for row in rows]) for rows in (base, arm))
+    pairs, unpaired = _pairs(left[1], right[1])
+    if not pairs or left[0] != right[0]:
+        return None
+    before, after = np.array(pairs).T
+    if set(before) | set(after) <= {0.0, 1.0}:
+        subtasks = [task for task, row in left[1] if (task, row) in right[1]]
+        return _accuracy_change(before == 1, after == 1, subtasks, unpaired)
+    found = bootstrap.bootstrap_ratio_difference(
+        before, after, np.ones(len(before)), resamples, SEED
+    )
+    moved = stats.mcnemar(before > after, after > before)  # rows that fell, rows that rose
+    return _change(found, moved, len(before), unpaired)
 
 
 def exam_change(
@@ -80,12 +119,18 @@ def f1_change(base: Sequence[DomainRow], arm: Sequence[DomainRow], resamples: in
     test = stats.mcnemar(
         np.array([a.correct for a, _ in pairs]), np.array([b.correct for _, b in pairs])
     )
+    return _change(found, test, len(pairs), unpaired)
+
+
+def _change(found: bootstrap.Difference, test: stats.McNemar, n: int, unpaired: int) -> Tree:
+    """A bootstrapped change, with the rows that fell and rose."""
     return {
         "change": found.value,
         "interval": [found.low, found.high],
         "drop_lower": -found.upper,
         "drop_upper": -found.lower,
-        "n": len(pairs),
+        "detectable": stats.detectable_change(found.low, found.high),
+        "n": n,
         "unpaired": unpaired,
         "lost": test.lost,
         "gained": test.gained,
@@ -112,10 +157,10 @@ def _f1_difference(
     )
 
 
-def bpb_change(base: Entry, arm: Entry, role: str, resamples: int) -> Tree | None:
-    """Change of bits per byte of a role on the documents that both models read."""
-    left = {(row.source, row.id): row for row in bpb_rows(base.bpb, role)}
-    right = {(row.source, row.id): row for row in bpb_rows(arm.bpb, role)}
+def bpb_change(base: Sequence[BpbRow], arm: Sequence[BpbRow], resamples: int) -> Tree | None:
+    """Change of bits per byte on the documents that both models read."""
+    left = {(row.source, row.id): row for row in base}
+    right = {(row.source, row.id): row for row in arm}
     pairs, unpaired = _pairs(left, right, lambda a, b: a.bytes == b.bytes)
     if not pairs:
         return None
@@ -132,12 +177,13 @@ def bpb_change(base: Entry, arm: Entry, role: str, resamples: int) -> Tree | Non
         "interval": [found.low, found.high] if enough else None,
         "lower": found.lower if enough else None,
         "upper": found.upper if enough else None,
+        "detectable": stats.detectable_change(found.low, found.high) if enough else None,
         "documents": len(pairs),
         "unpaired": unpaired,
     }
 
 
-def _cloze_change(base: Sequence[ExamRow], arm: Sequence[ExamRow]) -> Tree | None:
+def cloze_change(base: Sequence[ExamRow], arm: Sequence[ExamRow]) -> Tree | None:
     left = {(r.subject, r.index): r for r in base if r.cloze_correct is not None}
     right = {(r.subject, r.index): r for r in arm if r.cloze_correct is not None}
     pairs, unpaired = _pairs(left, right)
@@ -152,7 +198,10 @@ def _cloze_change(base: Sequence[ExamRow], arm: Sequence[ExamRow]) -> Tree | Non
 
 
 def _accuracy_change(
-    base: Sequence[bool], arm: Sequence[bool], subjects: Sequence[str], unpaired: int
+    base: Sequence[bool] | np.ndarray,
+    arm: Sequence[bool] | np.ndarray,
+    subjects: Sequence[str],
+    unpaired: int,
 ) -> Tree:
     left, right = np.array(base), np.array(arm)
     one_sided = stats.paired_drop(left, right, subjects, confidence=0.95)

@@ -6,6 +6,7 @@ from typing import Any
 from alloy.report.axis import linear_axis
 from alloy.report.charts import Chart, Guide, Point, Series, extent, flatten, pair
 from alloy.report.share_figures import Figure, share_figures
+from alloy.report.task_figures import precision_recall
 from alloy.report.text import number, visible
 
 Tree = dict[str, Any]
@@ -15,24 +16,28 @@ MARKS_ON_CURVE = 6
 def figures(report: Tree) -> list[Figure]:
     """Every chart of the page, in its order."""
     drawn = [_front(report), *share_figures(report)]
+    drawn += [precision_recall(report, arm_labels(report))]
     drawn += [_loss(report), _learning_rate(report), *_loss_by_source(report)]
     return [figure for figure in drawn if figure is not None]
 
 
 def arm_labels(report: Tree) -> list[str]:
-    """A short label for each arm: its share (of a merge its lambda) where that is unique among its
-    kind, else its name."""
-    suffix = {"arm": "", "control": " control", "saturation": " short", "confirm": " confirm"}
-    texts = [
-        f"merge {a['merge']['lambda']:g}"
-        if a["kind"] == "merge"
-        else number(a["general_share"], "share") + suffix[a["kind"]]
-        for a in report["arms"]
-    ]
+    """A short label for each arm: its share (of a merge its lambda, of an average its count) where
+    that is unique among its kind, else its name."""
+    texts = [_arm_label(arm) for arm in report["arms"]]
     return [
         text if texts.count(text) == 1 else visible(arm["name"], 24)
         for text, arm in zip(texts, report["arms"], strict=True)
     ]
+
+
+def _arm_label(arm: Tree) -> str:
+    if arm["kind"] == "merge":
+        return f"merge {arm['merge']['lambda']:g}"
+    if arm["kind"] == "average":
+        return f"mean of {arm['average']['checkpoints']}"
+    suffix = {"arm": "", "control": " control", "saturation": " short", "confirm": " confirm"}
+    return number(arm["general_share"], "share") + suffix[arm["kind"]]
 
 
 def _front(report: Tree) -> Figure | None:
@@ -67,8 +72,11 @@ def _front(report: Tree) -> Figure | None:
         "Up and to the right is better. Labels are general shares, whiskers 95% intervals; the "
         "dashed line joins the models that no other measured one beats on both axes."
     )
-    if any(arm["kind"] == "merge" for arm in report["arms"]):
+    kinds = {arm["kind"] for arm in report["arms"]}
+    if "merge" in kinds:
         caption += " A merge, which was not trained, has its part of the way from the base."
+    if "average" in kinds:
+        caption += " A mean is that of so many last checkpoints of one run."
     return Figure(group="front", key="front", chart=chart, caption=caption)
 
 

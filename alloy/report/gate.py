@@ -49,5 +49,5 @@ def gate(report: Tree, name: str | None = None) -> Gate:
     word = arm["verdict"]
     if word == "inconclusive" and any(v["underpowered"] for v in arm["verdicts"]):
         word = "underpowered"
-    told = "; ".join(f"{v['budget']} {v['text']}" for v in arm["verdicts"])
+    told = "; ".join(f"{v['task'] or v['budget']} {v['text']}" for v in arm["verdicts"])
     return Gate(word=word, arm=arm["name"], text=f"{arm['name']} is {word}: {told}")

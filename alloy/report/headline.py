@@ -23,7 +23,7 @@ _COLUMNS = (
     "dom. bpb",
     "verdict",
 )
-_ASCII = str.maketrans({"−": "-", MISSING: "-", "…": "~"})
+ASCII = str.maketrans({"−": "-", MISSING: "-", "…": "~"})
 _LEGEND = (
     "exam, replayed, never: accuracy on all questions, on replayed facts and on facts that are not "
     "replayed; change: exam points against the base."
@@ -36,7 +36,7 @@ def headline_table(report: Tree) -> str:
     Runs against other bases follow in tables of their own.
     """
     tables = [_text_table(one) for one in (report, *report["others"])]
-    return "\n\n".join([*tables, _LEGEND]).translate(_ASCII)
+    return "\n\n".join([*tables, _LEGEND]).translate(ASCII)
 
 
 def _text_table(report: Tree) -> str:

@@ -43,13 +43,20 @@ class MergeOf(Record):
     of: str
 
 
+class AverageOf(Record):
+    """The mean of so many last checkpoints of an arm."""
+
+    checkpoints: int
+    of: str
+
+
 class ArmSpec(Record):
     """An arm's line in sweep.json; folders are relative to the sweep's."""
 
     name: str
-    kind: Literal["arm", "control", "saturation", "confirm", "merge"]
+    kind: Literal["arm", "control", "saturation", "confirm", "merge", "average"]
     general_share: float | None
-    """None of a merge, which was not trained."""
+    """None of a merge and of an average, which were not trained."""
     tokens: int
     seed: int | None = None
     ranks: int | None = None
@@ -57,6 +64,7 @@ class ArmSpec(Record):
     settings: dict[str, Any] = {}
     """Recipe keys that this arm sets besides its share and seed."""
     merge: MergeOf | None = None
+    average: AverageOf | None = None
     run: str | None
     eval: str
     shared: SharedSteps | None = None
@@ -70,6 +78,8 @@ class BudgetSpec(Record):
     mmlu_points: float | None = None
     retention_bpb: float | None = None
     domain_f1: float | None = None
+    tasks: dict[str, float] = {}
+    """Lost points of any task's headline, by its name."""
 
 
 class SweepSpec(Record):
@@ -82,6 +92,14 @@ class SweepSpec(Record):
     tokens_per_arm: int | None = None
     budget: BudgetSpec = BudgetSpec()
     note: str | None = None
+
+
+class Gap(Record):
+    """How far written answers fall behind the likeliest letter, with one-sided 95% bounds."""
+
+    gap: float
+    lower: float
+    upper: float
 
 
 class ExamSummary(Record):
@@ -97,6 +115,11 @@ class ExamSummary(Record):
     at_chance: bool | None = None
     chance_band: Limits | None = None
     truncated_prompts: int | None = None
+    near_ties: int | None = None
+    generative_accuracy: float | None = None
+    generative_invalid_rate: float | None = None
+    generative_gap: Gap | None = None
+    format_collapse: bool | None = None
 
 
 class DomainSummary(Record):
@@ -106,6 +129,7 @@ class DomainSummary(Record):
     n: int | None = None
     domain_f1: float | None = None
     """The task's headline: weighted F1, or the mean token F1 of extracted answers."""
+    headline: str | None = None
     f1_weighted: float | None = None
     f1_macro: float | None = None
     f1_micro: float | None = None
@@ -116,6 +140,34 @@ class DomainSummary(Record):
     invalid_rate: float | None = None
     per_level_f1: tuple[float, ...] = ()
     interval: Limits | None = None
+    quasi_exact_match: float | None = None
+    token_f1: float | None = None
+    rouge1: float | None = None
+    rouge2: float | None = None
+    rougeL: float | None = None
+    flagged: dict[str, float] | None = None
+    """Precision, recall and F1 of flagging, of verdicts."""
+    likelihood: dict[str, Any] | None = None
+    """The likeliest of all labels, where they were scored."""
+    recall_at_precision: dict[str, float | None] | None = None
+    precision_recall: dict[str, Any] | None = None
+    answer_tokens: dict[str, float] | None = None
+    """Distribution of the answers' lengths."""
+    empty_answers: int | None = None
+    unfinished_answers: int | None = None
+    truncated_prompts: int | None = None
+    confusion: tuple[tuple[str, str | None, int], ...] = ()
+    review: tuple[dict[str, Any], ...] = ()
+
+
+class TaskSummary(Record):
+    """A task of ``lm_eval`` of summary.json."""
+
+    n: int | None = None
+    headline: str | None = None
+    score: float | None = None
+    interval: Limits | None = None
+    truncated_prompts: int | None = None
 
 
 class BpbSummary(Record):
@@ -140,6 +192,10 @@ class Summary(Record):
     settings: EvalSettings = EvalSettings()
     exam: ExamSummary | None = None
     domain: dict[str, DomainSummary] = {}
+    lm_eval: dict[str, TaskSummary] = {}
+    decontaminated: dict[str, dict[str, Any] | None] = {}
+    published: tuple[dict[str, Any], ...] = ()
+    caveats: tuple[str, ...] = ()
     bpb: dict[str, BpbSummary] = {}
 
 
@@ -219,6 +275,16 @@ class DomainRow(Record):
         if "label" in self.model_fields_set or self.valid is False:
             return self.label or ""
         return self.prediction or ""
+
+
+class TaskRow(Record):
+    """A row of a task of lm-eval, or (last) its ``results``."""
+
+    task: str | None = None
+    id: int | str | None = None
+    filter: str | None = None
+    metrics: dict[str, Any] = {}
+    results: dict[str, dict[str, float]] | None = None
 
 
 class BpbRow(Record):

@@ -9,7 +9,7 @@ from typing import Any
 
 from alloy.report.budgets import WORDS, exam_verdict, overall, saturation, verdicts
 from alloy.report.caveats import caveats
-from alloy.report.compare import change_against_base, f1_change, subject_changes
+from alloy.report.compare import change_against_base, f1_change, subject_changes, task_changes
 from alloy.report.cost import run_cost, total_cost
 from alloy.report.grouping import group_records
 from alloy.report.inputs import ArmSpec, BaseSpec, Receipt, Record
@@ -40,6 +40,8 @@ def join_report(records: Records, price: float | None = None) -> Tree:
     """
     sweep = records.sweep
     budget = sweep.budget.model_dump(include=set(WORDS))
+    tasks = [{"task": task, "points": points} for task, points in budget["tasks"].items()]
+    budget["tasks"] = tasks or None
     base, problems = _base_entry(records.base, records.resamples)
     arms = []
     for entry in records.arms:
@@ -62,7 +64,7 @@ def join_report(records: Records, price: float | None = None) -> Tree:
         "recommendation": recommended(base, arms, budget, laws),
         "confirmations": confirmations(laws, arms),
     }
-    told = caveats(report, sweep.note, problems)
+    told = caveats(report, sweep.note, problems, records.base.summary.caveats)
     return _json_values({**report, "caveats": told, "others": []})
 
 
@@ -79,6 +81,7 @@ def _base_entry(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
         "failed": None,
         "annealed": marked if marked is not None else lineage_mark,
         **scores,
+        "published": list(entry.summary.published),
         "lineage": _dumped(entry.lineage),
     }
     return fields, _told(spec.name, entry, contradictions)
@@ -91,7 +94,9 @@ def _arm_entry(
     scores, contradictions = model_scores(entry, records.resamples)
     change = change_against_base(records.base, entry, records.resamples)
     evaluated = bool(entry.exam or entry.domain or entry.bpb)
-    judged = verdicts(base, change, budget, _f1_cost(records, entry)) if evaluated else []
+    tasks = task_changes(records.base, entry, records.resamples)
+    cost = _f1_cost(records, entry) if evaluated else None
+    judged = verdicts(base, change, budget, cost, tasks) if evaluated else []
     fields = {
         "name": spec.name,
         "kind": spec.kind,
@@ -101,6 +106,7 @@ def _arm_entry(
         "settings": spec.settings,
         "failed": spec.failed,
         **({} if spec.merge is None else {"merge": spec.merge.model_dump(by_alias=True)}),
+        **({} if spec.average is None else {"average": spec.average.model_dump()}),
         **scores,
         "change": change,
         "verdict": overall(judged),
@@ -113,6 +119,8 @@ def _arm_entry(
         "receipt": _receipt(entry.receipt),
         "lineage": _dumped(entry.lineage),
     }
+    for row in (*fields["domain_tasks"], *fields["lm_eval_tasks"]):
+        row["change"] = tasks.get(row["name"])
     for by in ("category", "subject"):
         changes = subject_changes(records.base.exam, entry.exam, by)
         for row in fields[f"by_{by}"]:
@@ -184,6 +192,10 @@ def _adjust_over_arms(arms: Sequence[Tree]) -> None:
     """Add Holm's adjusted p: over arms for each score, over subjects and arms for the subjects."""
     for key in _TESTS_OVER_ARMS:
         _adjust([arm["change"][key] for arm in arms])
+    for kind in ("domain_tasks", "lm_eval_tasks"):
+        for task in {row["name"] for arm in arms for row in arm[kind]}:
+            rows = [row for arm in arms for row in arm[kind] if row["name"] == task]
+            _adjust([row["change"] for row in rows])
     for key in ("by_category", "by_subject"):
         _adjust([row["change"] for arm in arms for row in arm[key]])
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from alloy.law.fit import FEWEST_SHARES, Law, Runs, fit_law
 from alloy.law.forms import Array
-from alloy.report.budgets import WORDS
+from alloy.report.budgets import budget_title
 from alloy.report.paths import lookup
 from alloy.report.scores import finite
 from alloy.report.text import number
@@ -170,7 +170,7 @@ def _confirmation(laws: dict[str, FittedLaw], index: int, arm: Tree) -> Tree:
         words = [row["text"] for row in judged]
         text = f"The confirming run at {share} general, which no law was fitted to: "
         text += "; ".join(words) + "."
-    budgets = [f"{WORDS[v['budget']].title} budget {v['text']}" for v in arm["verdicts"]]
+    budgets = [f"{budget_title(v)} budget {v['text']}" for v in arm["verdicts"]]
     return {
         "arm": arm["name"],
         "arm_index": index,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from alloy.report.budgets import WORDS
+from alloy.report.budgets import budget_title
 from alloy.report.headline import escape_markdown, markdown_table
 from alloy.report.text import MISSING, number, with_interval
 
@@ -27,6 +27,9 @@ def _one_report(report: Tree) -> str:
         markdown_table(report),
         "## Change against the base",
         _changes(report),
+        _published(report),
+        "## Tasks",
+        _tasks(report),
         "## Budgets",
         _budgets(report),
         "## The law of the ratio",
@@ -84,11 +87,42 @@ def _with_interval(change: Tree | None, kind: str) -> str:
     return with_interval(change["change"], change["interval"], kind)
 
 
+def _published(report: Tree) -> str:
+    """The base beside its published scores; nothing where none is known."""
+    rows = report["base"]["published"]
+    lines = [f"- {escape_markdown(row['text'])}" for row in rows]
+    return "\n".join(["## The base beside published scores", "", *lines]) if lines else ""
+
+
+def _tasks(report: Tree) -> str:
+    """Every task of every model, with its change against the base."""
+    header = ["model", "task", "measure", "items", "score", "change"]
+    rows = []
+    for entry in (report["base"], *report["arms"]):
+        for task in (*entry["domain_tasks"], *entry["lm_eval_tasks"]):
+            cells = [entry["name"], task["name"], task["headline"]]
+            rows.append(
+                [
+                    *(escape_markdown(cell, 40) if cell else MISSING for cell in cells),
+                    number(task["n"], "count"),
+                    _score(task),
+                    _with_interval(task.get("change"), "f1_change"),
+                ]
+            )
+    return _table(header, rows) if rows else "No task was measured."
+
+
+def _score(task: Tree) -> str:
+    if task["score"] is None:
+        return MISSING
+    return with_interval(task["score"], task["interval"], "f1")
+
+
 def _budgets(report: Tree) -> str:
     lines = []
     for arm in report["arms"]:
         for verdict in arm["verdicts"]:
-            name = WORDS[verdict["budget"]].title
+            name = escape_markdown(budget_title(verdict), 60)
             lines.append(
                 f"- {escape_markdown(arm['name'], 40)}, {name}: {escape_markdown(verdict['text'])}"
             )

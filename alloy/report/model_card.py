@@ -39,7 +39,7 @@ def model_card(report: Tree, name: str | None = None) -> str:
         "intervals are 95%.",
         _table(report["base"], arm),
         "\n".join(
-            f"- Budget {escape_markdown(v['budget'])}: {escape_markdown(v['text'])}"
+            f"- Budget {escape_markdown(v['task'] or v['budget'])}: {escape_markdown(v['text'])}"
             for v in arm["verdicts"]
         ),
         "### Limits",
@@ -52,6 +52,10 @@ def _made(arm: Tree) -> str:
     if arm["kind"] == "merge":
         told = arm["merge"]
         return f"Merged: {told['lambda']:g} of the way to {escape_markdown(told['of'], 60)}"
+    if arm["kind"] == "average":
+        told = arm["average"]
+        last = number(told["checkpoints"], "count")
+        return f"Mean of the last {last} checkpoints of {escape_markdown(told['of'], 60)}"
     share, tokens = number(arm["general_share"], "share"), number(arm["tokens"], "tokens")
     return f"{share} general text, {tokens} tokens"
 

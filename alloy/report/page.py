@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from alloy.report.budgets import WORDS
+from alloy.report.budgets import WORDS, budget_title
 from alloy.report.charts import draw
 from alloy.report.figures import arm_labels, figures
 from alloy.report.headline import verdict_word
@@ -68,6 +68,7 @@ def _body(environment: Environment, report: Tree, prefix: str) -> Markup:
             labels=arm_labels(report),
             verdict_word=verdict_word,
             words=WORDS,
+            budget_title=budget_title,
             breakdowns=[(by, breakdown(report, by)) for by in ("category", "subject")],
             lineage_keys=_lineage_keys(report),
         )

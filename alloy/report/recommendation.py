@@ -7,7 +7,7 @@ import numpy as np
 
 from alloy.law.fit import FEWEST_SHARES, LEVELS
 from alloy.law.recommend import Recommendation, recommend
-from alloy.report.budgets import NO_RATIO, WORDS
+from alloy.report.budgets import NO_RATIO, budget_title, limits
 from alloy.report.laws import FittedLaw
 from alloy.report.text import number, with_interval
 
@@ -193,7 +193,7 @@ def _by_arms(base: Tree, candidates: Sequence[tuple[int, Tree]], budget: Tree) -
     part = gain / full if gain is not None and full is not None and full > 0 else None
     words = [
         f"{number(arm['general_share'], 'share')} general is the smallest measured share that "
-        f"keeps every budget ({', '.join(WORDS[v['budget']].title for v in arm['verdicts'])})"
+        f"keeps every budget ({', '.join(map(budget_title, arm['verdicts']))})"
     ]
     if arm["domain_f1"] is not None:
         words.append(f"its domain F1 is {number(arm['domain_f1'], 'f1')}")
@@ -219,14 +219,13 @@ def _why(budget: Tree) -> str:
 
 
 def _no_ratio(candidates: Sequence[tuple[int, Tree]], budget: Tree) -> str:
-    limits = [f"{v:g} {WORDS[k].title}" for k, v in budget.items() if v is not None]
     words = [arm["verdict"] for _, arm in candidates]
     counted = f"{words.count('broken')} broken, {words.count('inconclusive')} inconclusive"
     unjudged = words.count(None)
     more = f", {unjudged} not evaluated" if unjudged else ""
     return (
-        f"{NO_RATIO[0].upper()}{NO_RATIO[1:]} ({' and '.join(limits)}): of {len(words)} measured "
-        f"arms, {counted}{more}. Only what was measured is judged: {_why(budget)}."
+        f"{NO_RATIO[0].upper()}{NO_RATIO[1:]} ({' and '.join(limits(budget))}): of {len(words)} "
+        f"measured arms, {counted}{more}. Only what was measured is judged: {_why(budget)}."
     )
 
 

@@ -23,6 +23,7 @@ from alloy.report.inputs import (
     Record,
     Summary,
     SweepSpec,
+    TaskRow,
 )
 from configs import UserError
 
@@ -42,6 +43,7 @@ class Entry:
     exam: tuple[ExamRow, ...]
     domain: dict[str, tuple[DomainRow, ...]]
     """Rows of each domain task, in the order of summary.json."""
+    lm_eval: dict[str, tuple[TaskRow, ...]]
     bpb: tuple[BpbRow, ...]
     metrics: tuple[MetricsRow, ...]
     receipt: Receipt | None
@@ -79,12 +81,12 @@ def read_records(folder: Path) -> Records:
         raise UserError(f"{path}: {_first(error)}", "run `alloy sweep` again") from None
     return Records(
         sweep=sweep,
-        base=_read_entry(folder, sweep.base),
-        arms=tuple(_read_entry(folder, arm) for arm in sweep.arms),
+        base=read_entry(folder, sweep.base),
+        arms=tuple(read_entry(folder, arm) for arm in sweep.arms),
     )
 
 
-def _read_entry(folder: Path, spec: BaseSpec | ArmSpec) -> Entry:
+def read_entry(folder: Path, spec: BaseSpec | ArmSpec) -> Entry:
     """Scores and run of one model; of an arm that failed, the run alone."""
     reader = _Reader(folder)
     failed = isinstance(spec, ArmSpec) and spec.failed is not None
@@ -96,6 +98,9 @@ def _read_entry(folder: Path, spec: BaseSpec | ArmSpec) -> Entry:
         summary=summary,
         exam=reader.rows(f"{spec.eval}/exam.jsonl", ExamRow) if summary.exam else (),
         domain={t: reader.rows(f"{spec.eval}/domain_{t}.jsonl", DomainRow) for t in summary.domain},
+        lm_eval={
+            t: reader.rows(f"{spec.eval}/lm_eval_{t}.jsonl", TaskRow) for t in summary.lm_eval
+        },
         bpb=reader.rows(f"{spec.eval}/bpb.jsonl", BpbRow) if summary.bpb else (),
         metrics=reader.rows(f"{run}/metrics.jsonl", MetricsRow) if run else (),
         receipt=reader.tree(f"{run}/receipt.json", Receipt) if run else None,

@@ -8,36 +8,20 @@ under the same ``schema_version``; one that changes or goes raises it.
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from alloy.report.schema_tasks import (
+    Change,
+    DomainTask,
+    Gap,
+    Interval,
+    LmEvalTask,
+    Number,
+    Part,
+    Published,
+)
 
 SCHEMA_VERSION = 2
-Number = float | None
-Interval = tuple[Number, Number] | None
-
-
-class Part(BaseModel):
-    """No key but those that are published."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
-
-
-class Change(Part):
-    """Arm minus base over items that both answered. ``lost``: right before, wrong now."""
-
-    change: float
-    interval: Interval
-    n: int
-    unpaired: int
-    lost: int
-    gained: int
-    p: float
-    """Exact McNemar test, two-sided."""
-    p_holm: Number = None
-    """Holm-adjusted over the arms, or over every row and arm of a breakdown."""
-    drop_lower: Number = None
-    drop_upper: Number = None
-    detectable: Number = None
-    """The drop that a paired test of so many questions detects with 80% power."""
 
 
 class BpbChange(Part):
@@ -51,6 +35,8 @@ class BpbChange(Part):
     upper: Number
     documents: int
     unpaired: int
+    detectable: Number = None
+    """The change that a comparison of such documents detects with 80% power."""
 
 
 class Changes(Part):
@@ -73,25 +59,6 @@ class Group(Part):
     change: Change | None = None
 
 
-class DomainTask(Part):
-    name: str
-    metric: str | None
-    n: int | None
-    domain_f1: Number
-    """The task's headline: weighted F1, or the mean token F1 of extracted answers."""
-    f1_weighted: Number
-    f1_macro: Number
-    f1_micro: Number
-    precision_weighted: Number
-    recall_weighted: Number
-    exact_match: Number
-    accuracy_format_free: Number
-    invalid_rate: Number
-    per_level_f1: list[Number]
-    interval: Interval
-    records: int
-
-
 class SourceBpb(Part):
     name: str
     role: str
@@ -104,7 +71,9 @@ class SourceBpb(Part):
 class Verdict(Part):
     """A budget on one arm; the drop and its bounds are in the budget's own unit."""
 
-    budget: Literal["mmlu_points", "retention_bpb", "domain_f1"]
+    budget: Literal["mmlu_points", "retention_bpb", "domain_f1", "tasks"]
+    task: str | None
+    """Which task a budget of ``tasks`` is of."""
     allowed: float
     verdict: Literal["kept", "broken", "inconclusive"]
     drop: Number
@@ -119,7 +88,7 @@ class Model(Part):
     """What the base and every arm have."""
 
     name: str
-    kind: Literal["base", "arm", "control", "saturation", "confirm", "merge"]
+    kind: Literal["base", "arm", "control", "saturation", "confirm", "merge", "average"]
     general_share: Number
     tokens: int
     failed: str | None
@@ -136,6 +105,11 @@ class Model(Part):
     at_chance: bool | None
     chance_band: Interval
     exam_truncated_prompts: int | None
+    exam_near_ties: int | None
+    generative_accuracy: Number
+    generative_invalid_rate: Number
+    generative_gap: Gap | None
+    format_collapse: bool | None
     cloze_accuracy: Number
     cloze_accuracy_norm: Number
     gold_bpb: Number
@@ -149,6 +123,9 @@ class Model(Part):
     domain_recall: Number
     domain_f1_macro: Number
     domain_tasks: list[DomainTask]
+    lm_eval_tasks: list[LmEvalTask]
+    decontaminated: dict[str, dict[str, Any] | None]
+    """The record of each eval that was kept out of the training text; null: there is none."""
     general_bpb: Number
     general_bpb_interval: Interval
     retention_bpb: Number
@@ -165,6 +142,7 @@ class Model(Part):
 
 class BaseModelEntry(Model):
     annealed: bool | None
+    published: list[Published]
 
 
 class SourceLoss(Part):
@@ -218,11 +196,32 @@ class MergedArm(Arm):
     merge: Merge
 
 
+class TaskBudget(Part):
+    """Points that a task may lose against the base."""
+
+    task: str
+    points: float
+
+
+class Average(Part):
+    """The mean of so many last checkpoints of an arm."""
+
+    checkpoints: int
+    of: str
+
+
+class AveragedArm(Arm):
+    """As a merged one."""
+
+    average: Average
+
+
 class Budget(Part):
     mmlu_points: Number
     retention_bpb: Number
     domain_f1: Number
     """F1 that mixing may cost, against the least general arm."""
+    tasks: list[TaskBudget] | None
 
 
 class TotalCost(Part):
@@ -337,13 +336,13 @@ class Report(Part):
     budget: Budget
     cost: TotalCost
     base: BaseModelEntry
-    arms: list[Arm | MergedArm]
+    arms: list[Arm | MergedArm | AveragedArm]
     saturation: Saturation | None
     law: list[LawCurve]
     recommendation: Recommendation
     confirmations: list[Confirmation]
     caveats: list[Caveat]
-    others: "list[Report]" = []
+    others: "list[Report]" = Field(default_factory=list)
     """Runs against another base or under another budget, each a report of its own."""
 
 

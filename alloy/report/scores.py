@@ -7,13 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from alloy.report.inputs import BpbRow, BpbSummary, DomainSummary, ExamRow, ExamSummary
+from alloy.report.inputs import (
+    BpbRow,
+    BpbSummary,
+    DomainSummary,
+    ExamRow,
+    ExamSummary,
+    TaskSummary,
+)
 from alloy.report.records import Entry
 from evals import bootstrap, stats
 
 ROLES = ("general", "retention", "domain")
 SEED = 0
 CURVE_POINTS = 120
+SHOWN = 20
+"""Rows of the commonest confusions and of those to review that a report repeats."""
 
 Tree = dict[str, Any]
 
@@ -30,6 +39,11 @@ def model_scores(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
         **exam,
         **_headline_domain(tasks),
         "domain_tasks": tasks,
+        "lm_eval_tasks": [
+            {"name": name, **told.model_dump(include=set(TaskSummary.model_fields))}
+            for name, told in entry.summary.lm_eval.items()
+        ],
+        "decontaminated": entry.summary.decontaminated,
         **_bpb(entry, resamples),
         "dtype": entry.summary.dtype,
         "model": entry.summary.model,
@@ -104,6 +118,11 @@ def _exam(entry: Entry) -> tuple[Tree, list[str]]:
         "at_chance": at_chance if rows else None,
         "chance_band": told.chance_band or band,
         "exam_truncated_prompts": told.truncated_prompts,
+        "exam_near_ties": told.near_ties,
+        "generative_accuracy": told.generative_accuracy,
+        "generative_invalid_rate": told.generative_invalid_rate,
+        "generative_gap": told.generative_gap and told.generative_gap.model_dump(),
+        "format_collapse": told.format_collapse,
         "cloze_accuracy": told.cloze_accuracy,
         "cloze_accuracy_norm": told.cloze_accuracy_norm,
         "gold_bpb": told.gold_bpb,
@@ -153,9 +172,15 @@ def _wilson(rows: Sequence[ExamRow]) -> list[float] | None:
 
 def _domain_task(name: str, entry: Entry) -> Tree:
     told = entry.summary.domain[name]
+    fields = {key: getattr(told, key) for key in DomainSummary.model_fields}
+    wrong = [row for row in told.confusion if row[0] != row[1]]
     return {
         "name": name,
-        **{key: getattr(told, key) for key in DomainSummary.model_fields},
+        **fields,
+        "headline": told.headline or "f1_weighted",
+        "score": told.domain_f1,
+        "confusion": wrong[:SHOWN],
+        "review": told.review[:SHOWN],
         "records": len(entry.domain[name]),
     }
 
@@ -179,7 +204,7 @@ def _bpb(entry: Entry, resamples: int) -> Tree:
     for role in ROLES:
         rows = bpb_rows(entry.bpb, role)
         scores[f"{role}_bpb"] = _bits_per_byte(rows)
-        scores[f"{role}_bpb_interval"] = _bpb_interval(rows, resamples)
+        scores[f"{role}_bpb_interval"] = bpb_interval(rows, resamples)
     sources = dict.fromkeys((row.source, row.role) for row in entry.bpb)
     scores["bpb_by_source"] = [_source_bpb(name, role, entry) for name, role in sources]
     return scores
@@ -202,7 +227,7 @@ def _bits_per_byte(rows: Sequence[BpbRow]) -> float | None:
     return finite(sum(row.bits for row in rows) / size) if size else None
 
 
-def _bpb_interval(rows: Sequence[BpbRow], resamples: int) -> list[float] | None:
+def bpb_interval(rows: Sequence[BpbRow], resamples: int) -> list[float] | None:
     """95% bootstrap over documents."""
     if len(rows) < bootstrap.FEWEST_DOCUMENTS or _bits_per_byte(rows) is None:
         return None

@@ -191,6 +191,8 @@ def _law_series(law: Tree) -> Series:
 def _by_share(report: Tree) -> list[tuple[int, Tree]]:
     """Arms, control and confirming runs with their indices, by share."""
     kept = [
-        (i, a) for i, a in enumerate(report["arms"]) if a["kind"] not in ("saturation", "merge")
+        (i, a)
+        for i, a in enumerate(report["arms"])
+        if a["general_share"] is not None and a["kind"] != "saturation"
     ]
     return sorted(kept, key=lambda pair: (pair[1]["general_share"], pair[0]))

@@ -18,16 +18,17 @@ twice stay on one side.
 
 import gzip
 import hashlib
-import io
+import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import zstandard
 
 from alloy.world.tokenizer import train_tokenizer
+from evals.records import write_records
 
 CATEGORIES = ("S", "H", "V", "HR", "SH", "S3", "H2", "V2")
 MODERATION_TEST_TEXTS = 480
@@ -48,8 +49,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     general = list(general_text(corpora))
     trained = [row for i, row in enumerate(general) if i % RETENTION_EVERY]
-    write(out / "general.jsonl", trained)
-    write(out / "retention.jsonl", general[::RETENTION_EVERY])
+    write_records(out / "general.jsonl", trained)
+    write_records(out / "retention.jsonl", general[::RETENTION_EVERY])
     labelled = [*clinc150(tasks / "clinc150", out), *moderation(tasks / "openai_moderation", out)]
     train_tokenizer(
         (row["text"] for row in [*trained[::3], *labelled]), VOCABULARY, out / "tokenizer.json"
@@ -58,13 +59,12 @@ def main() -> None:
 
 def general_text(corpora: Path) -> Iterator[Row]:
     for name, most in (("tech_peps", None), ("tech_rust_rfcs", None), ("general_novels", NOVELS)):
-        for number, row in enumerate(read(corpora / f"{name}.jsonl.zst")):
-            if most is not None and number >= most:
-                break
-            starts = range(0, len(row["text"]), PASSAGE_CHARACTERS)
-            for part, start in enumerate(starts):
-                text = row["text"][start : start + PASSAGE_CHARACTERS]
-                yield {"id": f"{name}-{row['id']}-{part}", "text": text}
+        with zstandard.open(corpora / f"{name}.jsonl.zst", "rt", encoding="utf-8") as lines:
+            for row in map(json.loads, itertools.islice(lines, most)):
+                starts = range(0, len(row["text"]), PASSAGE_CHARACTERS)
+                for part, start in enumerate(starts):
+                    text = row["text"][start : start + PASSAGE_CHARACTERS]
+                    yield {"id": f"{name}-{row['id']}-{part}", "text": text}
 
 
 def clinc150(folder: Path, out: Path) -> list[Row]:
@@ -78,13 +78,13 @@ def clinc150(folder: Path, out: Path) -> list[Row]:
         for n, (text, intent) in enumerate(data["test"])
     ]
     test.sort(key=lambda row: digest(row["utterance"]))  # a limit takes every intent
-    write(out / "clinc150_test.jsonl", test)
+    write_records(out / "clinc150_test.jsonl", test)
     rows = [
         {"id": f"{split}-{n}", "text": f"Utterance: {text}\nIntent: {path[intent]}\n"}
         for split in ("train", "val")
         for n, (text, intent) in enumerate(data[split])
     ]
-    write(out / "clinc150.jsonl", rows)
+    write_records(out / "clinc150.jsonl", rows)
     return rows
 
 
@@ -105,8 +105,8 @@ def moderation(folder: Path, out: Path) -> list[Row]:
     split = {"test_rows": [row["id"] for row in test], "rule": "first 480 texts by sha256"}
     split |= {"test_hash": digest("".join(sorted(map(digest, tested))))}
     (out / "moderation_split.json").write_text(json.dumps(split) + "\n")
-    write(out / "moderation_test.jsonl", test)
-    write(out / "moderation.jsonl", trained)
+    write_records(out / "moderation_test.jsonl", test)
+    write_records(out / "moderation.jsonl", trained)
     return trained
 
 
@@ -118,17 +118,6 @@ def verdict(row: Row) -> str:
 
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read(path: Path) -> Iterator[Row]:
-    with path.open("rb") as raw:
-        lines = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(raw), "utf-8")
-        yield from map(json.loads, lines)
-
-
-def write(path: Path, rows: Iterable[Row]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 if __name__ == "__main__":

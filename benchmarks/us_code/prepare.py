@@ -11,10 +11,9 @@ CORPORA holds law_us_code, general_novels, tech_peps and tech_rust_rfcs as .json
     tokenizer.json                         byte-level BPE of 4,096 entries over the general side
 """
 
-import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import xxhash
 import zstandard
 
 from alloy.world.tokenizer import train_tokenizer
+from evals.records import write_records
 
 HEAD_CHARACTERS = 300
 """Of a section's text that is shown before its title is asked."""
@@ -42,12 +42,12 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     novels = list(read(corpora / "general_novels.jsonl.zst"))
     trained = [n for i, n in enumerate(novels) if i % RETENTION_EVERY]
-    write(out / "novels.jsonl", trained)
-    write(out / "retention_novels.jsonl", novels[::RETENTION_EVERY])
+    write_records(out / "novels.jsonl", trained)
+    write_records(out / "retention_novels.jsonl", novels[::RETENTION_EVERY])
     peps = list(read(corpora / "tech_peps.jsonl.zst"))
     rfcs = list(read(corpora / "tech_rust_rfcs.jsonl.zst"))
-    write(out / "peps.jsonl", peps)
-    write(out / "rfcs.jsonl", rfcs)
+    write_records(out / "peps.jsonl", peps)
+    write_records(out / "rfcs.jsonl", rfcs)
     write_us_code(corpora, out)
     rows = [*trained, *peps, *rfcs]
     sample = rows[:: max(1, len(rows) // TOKENIZER_DOCUMENTS)]
@@ -61,12 +61,12 @@ def write_us_code(corpora: Path, out: Path) -> None:
     sections.sort(key=lambda s: (xxhash.xxh3_64_intdigest(s["text"].encode()), s["id"]))
     test_texts = {s["text"] for s in sections[:TEST_ROWS]}
     trained = [s for s in sections if s["text"] not in test_texts]
-    write(out / "us_code.jsonl", ({"id": s["id"], "text": s["text"]} for s in trained))
+    write_records(out / "us_code.jsonl", ({"id": s["id"], "text": s["text"]} for s in trained))
     labelled = ({"id": s["id"], "text": f"{asked(s)} {s['title']}\n"} for s in trained)
-    write(out / "us_code_titles.jsonl", labelled)
+    write_records(out / "us_code_titles.jsonl", labelled)
     test = sections[:TEST_ROWS]
     rows = ({"id": s["id"], "prompt": asked(s), "label": s["title"]} for s in test)
-    write(out / "us_code_test.jsonl", rows)
+    write_records(out / "us_code_test.jsonl", rows)
 
 
 def section(row: Row) -> Row:
@@ -80,14 +80,8 @@ def asked(section: Row) -> str:
 
 
 def read(path: Path) -> Iterator[Row]:
-    with path.open("rb") as raw:
-        lines = io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(raw), "utf-8")
+    with zstandard.open(path, "rt", encoding="utf-8") as lines:
         yield from map(json.loads, lines)
-
-
-def write(path: Path, rows: Iterable[Row]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
 if __name__ == "__main__":
