@@ -9,6 +9,7 @@ before left it: use u of a source is row Permutation(u // rows)[u % rows], over 
 branch that carries on its parent's reading begins at ``PlanSource.first_use``.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,7 +67,7 @@ class Order:
         """The row at ``position``; raises IndexError outside the run."""
         if not 0 <= position < self.plan.rows:
             raise IndexError(f"position {position} of a run of {self.plan.rows} rows")
-        phase = int(self._first_rows.searchsorted(position, side="right")) - 1
+        phase = bisect_right(self._first_rows, position) - 1
         source, use = self._phases[phase].use_at(position)
         permutation = self._permutations[source]
         epoch, index = divmod(use, permutation.n)
@@ -168,8 +169,13 @@ class _PhaseOrder:
 
     def use_at(self, position: int) -> tuple[int, int]:
         """Plan source at a position, and how often the run used it before."""
-        source, use = self.uses_at(np.array([position]))
-        return int(source[0]), int(use[0])
+        period, slot = divmod(position - self._phase.first_row, self._phase.denominator)
+        stretch = slot // MARK_SLOTS
+        if not self._laid_out[stretch]:
+            self._lay_out(stretch, stretch + 1)
+        part = self._slots[slot]
+        use = self._used_before[part] + period * self._counts[part] + self._occurrence[slot]
+        return int(self._members[part]), int(use)
 
     def uses_at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``use_at`` for an array of positions."""
