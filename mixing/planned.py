@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from configs import UserError
 from mixing.pack import PackedRows
 from mixing.shares import SourceSize, Unit
 
@@ -139,9 +140,13 @@ class Plan:
 
     @classmethod
     def from_json(cls, tree: dict[str, Any]) -> "Plan":
-        """The plan back; ValueError where its order does not hash to the stored hashes."""
+        """The plan back. Raises UserError for a plan of another version of this format, ValueError
+        where its order does not hash to the stored hashes."""
         if tree.get("format") != FORMAT:
-            raise ValueError(f"plan format {tree.get('format')!r}, this version reads {FORMAT}")
+            raise UserError(
+                f"the run's plan has format {tree.get('format')!r}, this version reads {FORMAT}",
+                "finish the run with the version that began it, or take another run_dir or name",
+            )
         fields = {k: v for k, v in tree.items() if k not in ("format", "hash")}
         fields["sources"] = tuple(PlanSource(**source) for source in tree["sources"])
         fields["phases"] = tuple(

@@ -114,6 +114,8 @@ def test_json_round_trip_and_tampering() -> None:
     tree["phases"][0]["sources"][0]["slot_count"] += 1
     with pytest.raises(ValueError, match="does not match its own hash"):
         Plan.from_json(tree)
+    with pytest.raises(UserError, match="has format 1, this version reads 2"):
+        Plan.from_json({**tree, "format": 1})
 
 
 def test_any_slot_is_found_without_those_before_it() -> None:
