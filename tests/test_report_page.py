@@ -264,7 +264,7 @@ def test_the_terminal_table_has_a_row_for_each_model(report: Tree) -> None:
 def test_markdown_tables_are_even(world: Path, tmp_path: Path) -> None:
     text = write_report(world, tmp_path).markdown.read_text(encoding="utf-8")
     tables = re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE)
-    assert len(tables) == 4
+    assert len(tables) == 5
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
     assert escape_markdown("a|b") == "a\\|b"

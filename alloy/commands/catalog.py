@@ -65,6 +65,11 @@ def _one(model: OpenModel) -> str:
         f"replay corpora: {', '.join(model.replay) or 'not known'}",
         table(["stage", "revision at its end", "tokens", "LR there", "annealed"], stages),
     ]
+    lines += [
+        f"published MMLU of {score.model}: {score.accuracy:.1%} ({score.form} form, "
+        f"{score.shots} shots, {score.harness}; {score.source})"
+        for score in model.published
+    ]
     if model.main:
         lines.append(f"main branch: {model.main}")
     if model.recalled:

@@ -18,6 +18,7 @@ from alloy.report.recommendation import recommended
 from alloy.report.records import Entry, Records
 from alloy.report.schema import SCHEMA_VERSION
 from alloy.report.scores import curve, finite, model_scores
+from alloy.report.task_inputs import PublishedRow
 from evals import stats
 
 Tree = dict[str, Any]
@@ -81,7 +82,10 @@ def _base_entry(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
         "failed": None,
         "annealed": marked if marked is not None else lineage_mark,
         **scores,
-        "published": list(entry.summary.published),
+        "published": [
+            row.model_dump(include=set(PublishedRow.model_fields))
+            for row in entry.summary.published
+        ],
         "lineage": _dumped(entry.lineage),
     }
     return fields, _told(spec.name, entry, contradictions)

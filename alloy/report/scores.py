@@ -172,7 +172,7 @@ def _wilson(rows: Sequence[ExamRow]) -> list[float] | None:
 
 def _domain_task(name: str, entry: Entry) -> Tree:
     told = entry.summary.domain[name]
-    fields = {key: getattr(told, key) for key in DomainSummary.model_fields}
+    fields = told.model_dump(include=set(DomainSummary.model_fields))
     wrong = [row for row in told.confusion if row[0] != row[1]]
     return {
         "name": name,
@@ -180,7 +180,7 @@ def _domain_task(name: str, entry: Entry) -> Tree:
         "headline": told.headline or "f1_weighted",
         "score": told.domain_f1,
         "confusion": wrong[:SHOWN],
-        "review": told.review[:SHOWN],
+        "review": fields["review"][:SHOWN],
         "records": len(entry.domain[name]),
     }
 
