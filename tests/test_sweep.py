@@ -17,6 +17,7 @@ from report_sweep import bpb_records, domain_records, exam_records, write_eval, 
 
 from alloy import sweep
 from alloy.arms import arm_recipe, arms, confirming
+from alloy.commands.plan import command as plan_command
 from alloy.commands.plan import describe, render
 from alloy.commands.sweep import command
 from alloy.planning import plan_recipe
@@ -108,6 +109,26 @@ def test_what_cannot_be_an_axis_is_said(tiny: Path, tmp_path: Path, over: Any, w
         [arm_recipe(one, arm) for arm in arms(one)]
     assert words in f"{error.value.message} {error.value.hint}"
     assert error.value.hint
+
+
+def test_the_command_line_sets_axes_that_multiply_and_pair(tiny: Path, tmp_path: Path) -> None:
+    """Any field, the size of the domain's data among them."""
+    path = write_recipe(tmp_path / "r.yaml", recipe(tiny, tmp_path).model_dump(mode="json"))
+    over = (
+        "[{data.sources.own.take: [1K, 2K]}, "
+        "{schedule.peak_lr: [1.0e-3, 2.0e-3], schedule.anneal: [50%, 25%]}]"
+    )
+    asked = ["--set", f"sweep.over={over}", "--set", "sweep.general=[0.5]", "--json"]
+    done = CliRunner().invoke(plan_command, [str(path), *asked], catch_exceptions=False)
+    rows = json.loads(done.stdout)["sweep"]["arms"]
+    found = [tuple(row["settings"].values()) for row in rows]
+    assert found == [
+        ("1K", 0.001, "50%"),
+        ("1K", 0.002, "25%"),
+        ("2K", 0.001, "50%"),
+        ("2K", 0.002, "25%"),
+    ]
+    assert rows[0]["most_epochs"] > 1.5 * rows[2]["most_epochs"]
 
 
 def test_the_plan_prints_arms_and_tokens(tiny: Path, tmp_path: Path) -> None:

@@ -15,11 +15,13 @@ def caveats(report: Tree, note: str | None, problems: Sequence[str]) -> list[Tre
     measured = [arm for arm in arms if arm["failed"] is None]
     found: list[tuple[str, str | None]] = [
         ("at_chance", _at_chance(base, measured)),
+        ("format", _format(base, measured)),
         ("retention", _retention(base)),
         *(("failed", text) for text in _failed(arms)),
         ("annealed", _annealed(base, measured)),
         *(("underpowered", text) for text in _underpowered(report["budget"], measured)),
         *(("evaluation", text) for text in _uneven_evaluation(base, measured)),
+        ("decontamination", _decontamination(measured)),
         ("confounded", _confounded(report, measured)),
         ("control", _control(arms)),
         ("seeds", _seeds(measured)),
@@ -45,6 +47,33 @@ def _at_chance(base: Tree, arms: Sequence[Tree]) -> str | None:
         f"{_list(fallen)}: exam accuracy is within what guessing reaches ({AT_CHANCE} about how "
         "much is left). The fall may be lost knowledge or a lost answer format: see the cloze "
         "accuracy, which needs no format."
+    )
+
+
+def _format(base: Tree, arms: Sequence[Tree]) -> str | None:
+    """Models that know more than they write in the asked form."""
+    told = [
+        f"{_name(entry)} (by at least {number(entry['generative_gap']['lower'], 'points')} points)"
+        for entry in (base, *arms)
+        if entry["format_collapse"] and entry["generative_gap"]
+    ]
+    if not told:
+        return None
+    return (
+        f"Format collapse in {_list(told)}: right answers are found likelier than they are "
+        "written, so a fall of written answers there is a lost form, not lost knowledge."
+    )
+
+
+def _decontamination(arms: Sequence[Tree]) -> str | None:
+    """Evals whose items nothing says were kept out of the training text."""
+    records = [(arm["lineage"] or {}).get("decontaminated") or {} for arm in arms]
+    unknown = sorted({name for told in records for name, found in told.items() if found is None})
+    if not unknown:
+        return None
+    return (
+        f"Nothing says that items of {_list(map(visible, unknown))} were kept out of the training "
+        "text: `data.decontaminate` looks for them."
     )
 
 

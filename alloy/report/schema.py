@@ -115,6 +115,14 @@ class Verdict(Part):
     text: str
 
 
+class GenerativeGap(Part):
+    """Letter accuracy minus that of written answers, with one-sided 95% bounds."""
+
+    gap: float
+    lower: float
+    upper: float
+
+
 class Model(Part):
     """What the base and every arm have."""
 
@@ -139,6 +147,11 @@ class Model(Part):
     cloze_accuracy: Number
     cloze_accuracy_norm: Number
     gold_bpb: Number
+    generative_accuracy: Number
+    """Of answers that the model wrote itself; None where it was not asked to."""
+    generative_invalid_rate: Number
+    generative_gap: GenerativeGap | None
+    format_collapse: bool | None
     by_category: list[Group]
     by_subject: list[Group]
     domain_task: str | None
@@ -184,6 +197,18 @@ class Curve(Part):
     loss_by_source: list[SourceLoss]
 
 
+class SourceHeldout(Part):
+    name: str
+    bpb: list[Number]
+
+
+class Heldout(Part):
+    """Bits per byte of held-out text, measured during training."""
+
+    tokens: list[int]
+    sources: list[SourceHeldout]
+
+
 class Cost(Part):
     train_seconds: float
     tokens_per_second: float
@@ -208,6 +233,7 @@ class Arm(Model):
     verdicts: list[Verdict]
     replayed_verdict: Verdict | None
     curve: Curve | None
+    heldout: Heldout | None
     cost: Cost | None
     receipt: dict[str, Any] | None
 

@@ -64,6 +64,24 @@ def curve(entry: Entry) -> Tree | None:
     }
 
 
+def heldout_curve(entry: Entry) -> Tree | None:
+    """Bits per byte of each source over tokens, as they were measured during training."""
+    rows = entry.heldout
+    if not rows:
+        return None
+    names = sorted({name for row in rows for name in row.sources})
+    return {
+        "tokens": [row.tokens for row in rows],
+        "sources": [
+            {
+                "name": name,
+                "bpb": [row.sources[name].bpb if name in row.sources else None for row in rows],
+            }
+            for name in names
+        ],
+    }
+
+
 def finite(value: Any) -> float | None:
     """The number, or None where it is none: NaN and infinity have no place in JSON."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -107,6 +125,10 @@ def _exam(entry: Entry) -> tuple[Tree, list[str]]:
         "cloze_accuracy": told.cloze_accuracy,
         "cloze_accuracy_norm": told.cloze_accuracy_norm,
         "gold_bpb": told.gold_bpb,
+        "generative_accuracy": told.generative_accuracy,
+        "generative_invalid_rate": told.generative_invalid_rate,
+        "generative_gap": told.generative_gap.model_dump() if told.generative_gap else None,
+        "format_collapse": told.format_collapse,
         "by_category": _by(rows, [row.category for row in rows]),
         "by_subject": _by(rows, [row.subject for row in rows]),
     }
