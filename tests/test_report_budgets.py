@@ -65,6 +65,24 @@ def test_the_law_recommends_under_a_retention_budget(whole_report: Tree) -> None
     assert told["replayed_only"]["arm"] == "general_0.25"
 
 
+def test_a_share_of_the_law_is_told_what_the_exam_says_above_it(whole_report: Tree) -> None:
+    told = whole_report["recommendation"]
+    above = [
+        (arm["general_share"], verdict["verdict"])
+        for arm in whole_report["arms"]
+        for verdict in arm["verdicts"]
+        if arm["kind"] in ("arm", "control") and verdict["budget"] == "mmlu_points"
+        if arm["general_share"] >= told["general_share"]
+    ]
+    share, word = min(above)
+    kept = min(share for share, verdict in above if verdict == "kept")
+    assert word != "kept"
+    assert (
+        f"At the nearest measured share above, {100 * share:g}%, it is {word}; {100 * kept:g}% is "
+        "the smallest measured share that keeps it."
+    ) in told["text"]
+
+
 def test_a_law_is_drawn_from_arms_and_control_alone(own_sweep: Path) -> None:
     before = load(own_sweep)["law"]
     assert [law["runs"] for law in before] == [5, 5, 4, 4]
