@@ -168,8 +168,21 @@ class PhaseReceipt(Record):
     sources: tuple[SourceReceipt, ...] = ()
 
 
+class RemovedItems(Record):
+    """What an eval set took from a source."""
+
+    source: str
+    eval: str
+    items: int
+    documents_removed: int
+    passages_removed: int
+    tokens_removed: int
+
+
 class Receipt(Record):
     """receipt.json of a run: asked against realised. ``sources`` are totals over its phases."""
+
+    decontaminated: tuple[RemovedItems, ...] = ()
 
     ok: bool | None = None
     problems: tuple[str, ...] = ()
@@ -181,6 +194,8 @@ class Lineage(Record):
     """lineage.json of a run; ``skipped_steps`` is a count or the steps themselves."""
 
     annealed: bool | None = None
+    decontaminated: dict[str, Any] | None = None
+    """By task, what was kept out; None of a task that was not looked for."""
     skipped_steps: int | tuple[int, ...] = ()
 
 
@@ -251,3 +266,15 @@ class MetricsRow(Record):
     lr: float | None = None
     loss_by_source: dict[str, float | None] = {}
     tokens_per_second: float | None = None
+
+
+class HeldoutSource(Record):
+    bpb: float
+
+
+class HeldoutRow(Record):
+    """A measurement of the live model during training."""
+
+    step: int
+    tokens: int
+    sources: dict[str, HeldoutSource] = {}

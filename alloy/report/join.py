@@ -17,7 +17,7 @@ from alloy.report.laws import confirmations, fit_laws, laws_tree
 from alloy.report.recommendation import recommended
 from alloy.report.records import Entry, Records
 from alloy.report.schema import SCHEMA_VERSION
-from alloy.report.scores import curve, finite, model_scores
+from alloy.report.scores import curve, finite, heldout_curve, model_scores
 from alloy.report.task_inputs import PublishedRow
 from evals import stats
 
@@ -117,6 +117,7 @@ def _arm_entry(
         "verdicts": judged,
         "replayed_verdict": _replayed_verdict(base, change, budget),
         "curve": curve(entry),
+        "heldout": heldout_curve(entry),
         "cost": run_cost(
             entry.metrics, spec.ranks, price, spec.shared.tokens if spec.shared else 0
         ),

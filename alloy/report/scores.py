@@ -78,6 +78,24 @@ def curve(entry: Entry) -> Tree | None:
     }
 
 
+def heldout_curve(entry: Entry) -> Tree | None:
+    """Bits per byte of each source over tokens, as they were measured during training."""
+    rows = entry.heldout
+    if not rows:
+        return None
+    names = sorted({name for row in rows for name in row.sources})
+    return {
+        "tokens": [row.tokens for row in rows],
+        "sources": [
+            {
+                "name": name,
+                "bpb": [row.sources[name].bpb if name in row.sources else None for row in rows],
+            }
+            for name in names
+        ],
+    }
+
+
 def finite(value: Any) -> float | None:
     """The number, or None where it is none: NaN and infinity have no place in JSON."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
