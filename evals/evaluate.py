@@ -91,7 +91,7 @@ def evaluate_model(
     parts, seconds = Parts(out, key), dict[str, float]()
     model, tokenizer = load_folder(model_folder, trust_remote_code)
     records = _measure(model, tokenizer, evals, asked, settings, parts, seconds, progress)
-    summary = {"name": name, "model": str(model_folder)} | context | asdict(key)
+    summary: Tree = {"name": name, "model": str(model_folder)} | context | asdict(key)
     summary |= {"dtype": settings["dtype"], "settings": settings}
     summary |= score_tables(records, settings)
     summary["published"] = beside_published(summary["exam"], published)

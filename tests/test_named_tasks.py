@@ -230,8 +230,8 @@ def test_letters_in_a_file_are_told_from_the_published_task(tmp_path):
 def test_a_headline_is_a_number_of_every_row():
     rows = [
         {"task": "t", "id": i, "filter": f, "truncated": False, "metrics": {"f1": value}}
-        for i, value in enumerate((0.5, 1.0, 0.0))
-        for f in ("a", "b")
+        for i, right in enumerate((0.5, 1.0, 0.0))
+        for f, value in (("b", right), ("a", 0.25))
     ]
     records = [*rows, {"results": {"t": {"n": 3, "f1,b": 0.5}}}]
     assert headline(records) == ("f1,b", {("t", 0): 0.5, ("t", 1): 1.0, ("t", 2): 0.0})

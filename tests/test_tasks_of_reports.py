@@ -183,7 +183,7 @@ def test_a_budget_names_a_task_of_the_recipe(tiny: Path, tmp_path: Path) -> None
 def test_a_detectable_change_is_detected_in_four_of_five() -> None:
     rng = np.random.default_rng(0)
     error = 0.013
-    reach = norm.ppf(0.975) * error
+    reach = float(norm.ppf(0.975)) * error
     size = detectable_change(-reach, reach)
     found = rng.normal(size, error, size=4000)
     assert 0.78 <= np.mean(found - reach > 0) <= 0.82
