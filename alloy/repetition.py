@@ -103,7 +103,7 @@ def _matching_values(own: Recipe, recipe: Recipe) -> dict[str, Any]:
         asked = sum(full.epochs[source.name] * source.rows for source in plan.sources)
         if abs(plan.rows - asked) < 0.5:
             break
-        share *= plan.rows / asked
+        share = min(share * plan.rows / asked, own.data.subset)
     # The full run was held to the caps; rounding may take each phase of an arm a row over them.
     for source in plan.sources:
         cap = next(s.max_epochs for s in full.sources if s.name == source.name)

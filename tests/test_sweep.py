@@ -334,7 +334,8 @@ def test_a_killed_sweep_ends_in_the_same_report(
     """Kills at random instants of a sweep with shared trunks, budgets, a merge and a mean."""
     seed = time.time_ns()
     rng = random.Random(seed)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     trees, seconds = [], 0.0
     for name, times in (("whole", 0), ("killed", kills)):
         trunk, swept = real_recipes(tiny, tmp_path / name)
