@@ -5,7 +5,7 @@
 Each seed is a world of its own: other facts, documents, exam, comments, tokenizer, weights and
 order of data. For each, the commands that a user would type are run: train the trunk, anneal the
 base, sweep the shares, confirm the recommended one. A world that was reported is not run again, and
-one that was stopped goes on; about twelve minutes a world on two cores. Writes
+one that was stopped goes on; about twenty minutes a world on one core. Writes
 benchmarks/results/demo_seeds.json.
 """
 
@@ -24,7 +24,9 @@ from alloy.demo import NAME, write_recipes
 sys.path.append(str(Path(__file__).parent))
 from harness import Row, report
 
-ALLOY = (str(Path(sys.executable).with_name("alloy")),)
+ALLOY = str(Path(sys.executable).with_name("alloy"))
+ONE_PROCESS = ("--set", "train.ranks=1", "--set", "train.micro_batch_rows=8")
+"""A core is enough for a world, so that two can be trained side by side."""
 
 SHARES = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 QUANTITIES: dict[str, Callable[[Row], float]] = {
@@ -61,10 +63,10 @@ def run_seed(run_dir: Path, seed: int) -> Row:
         sweep = {"general": list(SHARES), "saturation": None}
         trunk, base, arms = map(str, write_recipes(run_dir, print, seed, sweep))
         for words in (["train", trunk], ["train", base], ["sweep", arms]):
-            subprocess.run([*ALLOY, *words], check=True)
+            subprocess.run([ALLOY, *words, *ONE_PROCESS], check=True)
         # It ends with 1 where no share can be recommended, which is an answer too.
-        subprocess.run([*ALLOY, "sweep", arms, "--confirm"], check=False)
-        subprocess.run([*ALLOY, "report", str(run_dir / NAME)], check=True)
+        subprocess.run([ALLOY, "sweep", arms, "--confirm", *ONE_PROCESS], check=False)
+        subprocess.run([ALLOY, "report", str(run_dir / NAME)], check=True)
     return json.loads(path.read_text(encoding="utf-8"))
 
 
