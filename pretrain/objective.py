@@ -137,7 +137,7 @@ def require_plain_logits(
     with torch.no_grad():
         logits = forward(input_ids=ids)
     watching.remove()
-    if not torch.equal(given[0], logits):
+    if not torch.equal(given[0].float(), logits.float()):
         raise UserError(
             f"train.cross_entropy chunked: {type(module).__name__} changes its logits after the "
             "head (soft-capping or scaling)",
