@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from httpx2 import HTTPError
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from checkpoints.folder import is_alloy
 from configs import UserError
@@ -29,7 +30,7 @@ def local_model(model: str, revision: str | None, weights: bool) -> Path:
     patterns = [*_DESCRIPTION, *(_WEIGHTS if weights else ())]
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         at = f" at revision '{revision}'" if revision else ""
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "not reachable"
         raise UserError(

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
+from httpx2 import HTTPError
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HFValidationError
 from pydantic import Field
 
 from configs import CheckFailed
@@ -135,7 +136,7 @@ def published_revisions(name: str) -> list[str]:
     """The branches and tags that the hub has of a model. CheckFailed where it cannot be asked."""
     try:
         refs = HfApi().list_repo_refs(name)
-    except (HfHubHTTPError, HFValidationError, OSError, RuntimeError) as error:
+    except (HTTPError, HFValidationError, OSError, RuntimeError) as error:
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckFailed(
             f"{name}: the hub cannot be asked for its revisions: {first}",

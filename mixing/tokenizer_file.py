@@ -193,7 +193,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _from_hub(name: str) -> TokenizerFile:
     import huggingface_hub  # over half a second, and most recipes name a folder
-    from huggingface_hub.errors import EntryNotFoundError
+    from httpx2 import HTTPError
+    from huggingface_hub.errors import EntryNotFoundError, RemoteEntryNotFoundError
 
     repo, _, revision = name.partition("@")
 
@@ -217,9 +218,9 @@ def _from_hub(name: str) -> TokenizerFile:
         config = optional("tokenizer_config.json")
         found = parse_tokenizer(text, config, optional("config.json"), origin=name)
         return replace(found, chat=parse_chat(config, template()))
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:  # a hub that does not answer raises a local one
         raise UserError(f"{name}: the hub has no tokenizer.json there", "name another") from None
-    except (OSError, huggingface_hub.errors.HfHubHTTPError, ValueError) as error:
+    except (OSError, HTTPError, ValueError) as error:
         reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else "no answer"
         raise UserError(
             f"{name}: no such file or folder here, and not to be had from the hub ({reason})",

@@ -130,14 +130,22 @@ def require_plain_logits(
     forward: Callable[..., torch.Tensor], module: torch.nn.Module, head: ChunkedHead
 ) -> None:
     """All ranks together: the model's logits are what its head gives. Raises UserError for models
-    that soft-cap or scale them afterwards, which a loss computed in the head would miss."""
+    that soft-cap or scale them afterwards, which a loss computed in the head would miss.
+
+    The head is made to give values from -64 to 64: small logits hardly change when capped.
+    """
     given: list[torch.Tensor] = []
-    watching = head.register_forward_hook(lambda *call: given.append(call[-1]))
+
+    def exchanged(_: object, __: object, output: torch.Tensor) -> torch.Tensor:
+        given.append(torch.linspace(-64, 64, output.numel()).to(output).view_as(output))
+        return given[0]
+
+    exchange = head.register_forward_hook(exchanged)
     ids = torch.zeros(1, 2, dtype=torch.int64, device=next(module.parameters()).device)
     with torch.no_grad():
         logits = forward(input_ids=ids)
-    watching.remove()
-    if not torch.equal(given[0], logits):
+    exchange.remove()
+    if not torch.equal(given[0].float(), logits.float()):
         raise UserError(
             f"train.cross_entropy chunked: {type(module).__name__} changes its logits after the "
             "head (soft-capping or scaling)",

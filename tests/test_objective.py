@@ -155,10 +155,10 @@ def test_runs_in_chunks(
     keys = {"zero": zero, "cross_entropy": "chunked", "activation_checkpointing": True}
     chunked = train_here(recipe(tiny, tmp_path, "chunked", **keys), monkeypatch)
     assert rows_of(chunked, "loss") == pytest.approx(rows_of(whole, "loss"), abs=1e-6)
-    for kind in (WEIGHTS, EXP_AVG):
+    for kind, tolerance in ((WEIGHTS, 1e-4), (EXP_AVG, 1e-6)):  # AdamW divides by small moments
         found = dict(read(chosen(chunked), kind))
         for name, tensor in read(chosen(whole), kind):
-            assert torch.allclose(found[name], tensor, atol=1e-5), name
+            assert torch.allclose(found[name], tensor, atol=tolerance), name
 
 
 def test_compiled_chunks_are_refused(tiny: Path, tmp_path: Path) -> None:
