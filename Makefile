@@ -20,7 +20,7 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-NOT_ALONE := $(addprefix benchmarks/,recompute.py harness.py tokenize.py tokenizing.py order.py loader.py memory.py)
+NOT_ALONE := $(addprefix benchmarks/,recompute.py harness.py tokenize.py tokenizing.py order.py loader.py memory.py paired.py train_loops.py)
 bench: .venv/.ready
 	@for script in $(filter-out $(NOT_ALONE),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
