@@ -20,7 +20,7 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-NOT_ALONE := $(addprefix benchmarks/,recompute.py harness.py tokenize.py tokenizing.py order.py loader.py memory.py mmlu_models.py mmlu_parity.py)
+NOT_ALONE := $(addprefix benchmarks/,recompute.py harness.py tokenize.py tokenizing.py order.py loader.py memory.py mmlu_models.py mmlu_parity.py paired.py train_loops.py demo_seeds.py)
 bench: .venv/.ready
 	@for script in $(filter-out $(NOT_ALONE),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 

@@ -120,13 +120,12 @@ def published_scores(name: str, revision: str | None) -> list[dict[str, Any]]:
 
 def habits(model: OpenModel) -> str:
     """How the documents that a model was trained on were set apart, as far as that is known."""
-    mask = {True: "attention inside a document", False: "attention across documents"}
-    begin = {True: "BOS before each document", False: "no BOS"}
-    end = {True: "EOS after each document", False: "no EOS"}
     known = [
-        mask.get(model.document_mask, "attention: ?"),
-        begin.get(model.bos, "BOS: ?"),
-        end.get(model.eos, "EOS: ?"),
+        {None: "attention: ?", True: "attention inside a document"}.get(
+            model.document_mask, "attention across documents"
+        ),
+        {None: "BOS: ?", True: "BOS before each document"}.get(model.bos, "no BOS"),
+        {None: "EOS: ?", True: "EOS after each document"}.get(model.eos, "no EOS"),
     ]
     source = f" ({model.borders_source})" if model.borders_source else ""
     return ", ".join(known) + source

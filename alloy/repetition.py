@@ -97,6 +97,7 @@ def _matching_values(own: Recipe, recipe: Recipe) -> dict[str, Any]:
     values = {f"data.sources.{s.name}.max_epochs": 2 * s.max_epochs + 1 for s in full.sources}
     # The epochs follow from the part's units up to how densely its rows are packed, which
     # shifts all sources alike: one factor mends it.
+    plan = full
     for _ in range(MOST_ROUNDS):
         values["data.subset"] = share
         plan = plan_recipe(with_values(own, values, origin=own.name)).plan
