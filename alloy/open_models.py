@@ -54,6 +54,12 @@ class OpenModel(Section):
     peak_lr: Annotated[float, Field(gt=0)] | None = None
     document_mask: bool | None = None
     """Whether attention stayed inside a document."""
+    bos: bool | None = None
+    """Whether every document began with a token of its own."""
+    eos: bool | None = None
+    """Whether every document ended in the end-of-text token."""
+    borders_source: str | None = None
+    """Where ``bos`` and ``eos`` were read."""
     replay: tuple[str, ...] = ()
     """Corpora that it was trained on, which are replay for it."""
     stages: tuple[Stage, ...]
@@ -109,6 +115,20 @@ def published_scores(name: str, revision: str | None) -> list[dict[str, Any]]:
                 other = f"published for the released model, not revision {revision}"
             found.append(score.model_dump() | {"other_model": other})
     return found
+
+
+def habits(model: OpenModel) -> str:
+    """How the documents that a model was trained on were set apart, as far as that is known."""
+    mask = {True: "attention inside a document", False: "attention across documents"}
+    begin = {True: "BOS before each document", False: "no BOS"}
+    end = {True: "EOS after each document", False: "no EOS"}
+    known = [
+        mask.get(model.document_mask, "attention: ?"),
+        begin.get(model.bos, "BOS: ?"),
+        end.get(model.eos, "EOS: ?"),
+    ]
+    source = f" ({model.borders_source})" if model.borders_source else ""
+    return ", ".join(known) + source
 
 
 def published_revisions(name: str) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alloy.hub import local_model
+from alloy.open_models import habits, known_model
 from alloy.planning import Planned
 from alloy.starting import StartPoint
 from checkpoints.folder import is_alloy
@@ -84,6 +85,8 @@ def start_lines(planned: Planned) -> list[str]:
         folder = local_model(base.model, base.revision, weights=False)
         warning = instruct_warning(base.model, has_chat_template(folder))
         lines += [f"warning: {warning}"] if warning else []
+        known = known_model(base.model)
+        lines += [f"trained with {habits(known)}"] if known is not None else []
     return lines
 
 

@@ -27,6 +27,8 @@ _FREE_TRAIN_KEYS = {
     "nodes",
     "hostfile",
     "micro_batch_rows",
+    "attention",
+    "cross_entropy",
     "activation_checkpointing",
     "offload_optimizer",
     "checkpoint_tokens",

@@ -51,9 +51,7 @@ def _load_tokenizer(name: str, eos_id: int | list[int] | None) -> PreTrainedToke
 
 
 def _logit_difference(model: PreTrainedModel, folder: Path) -> float:
-    reloaded = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa"
-    )
+    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     probe = torch.arange(_PROBE_TOKENS).remainder(model.config.vocab_size)[None]
     model.eval()
     with torch.no_grad():

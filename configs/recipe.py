@@ -317,6 +317,13 @@ class Train(Section):
     eval_tokens: PositiveCount | None = None
     """Positions between two measurements of held-out and retention bits-per-byte on the live
     model, also before the first step; left out: none. ``evals.bpb_tokens`` says on how much."""
+    attention: Literal["auto", "flash", "flex", "sdpa", "eager"] = "auto"
+    """How attention is computed. auto: on a GPU flash attention where it is installed, else flex
+    attention; on a CPU SDPA; eager where the model has no other. What is named and cannot be had
+    is refused."""
+    cross_entropy: Literal["whole", "chunked"] = "whole"
+    """chunked: logits are computed for some positions at a time and again in the backward pass:
+    less memory, one more product of the head. For models whose logits are the head's."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     offload_optimizer: bool = False
@@ -334,6 +341,12 @@ class Train(Section):
     """Steps in a row with non-finite gradients before the run stops."""
     deepspeed: dict[str, Any] = {}
     """Raw DeepSpeed keys; the ones that Alloy owns are refused."""
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        if self.compile and self.cross_entropy == "chunked":
+            raise ValueError("train.compile goes with train.cross_entropy: whole only")
+        return self
 
 
 class Budget(Section):

@@ -68,13 +68,13 @@ def compute_dtype() -> torch.dtype:
 
 
 def load_folder(folder: Path, trust_remote_code: bool = False) -> tuple[Any, Any]:
-    """(model, tokenizer) of a Hugging Face folder, in ``compute_dtype``, with SDPA attention."""
+    """(model, tokenizer) of a Hugging Face folder, in ``compute_dtype``, with SDPA attention
+    where the model has it (soft-capped attention has not)."""
     if not (folder / "config.json").exists():
         raise UserError(f"{folder}: no config.json", "give a folder in Hugging Face's format")
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=compute_dtype(),
-        attn_implementation="sdpa",
         local_files_only=True,
         trust_remote_code=trust_remote_code,
     )

@@ -135,7 +135,7 @@ class Engine:
         _limit_waiting(timeout)
         self._create_adam_state()
 
-    def forward(self, **inputs: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, **inputs: torch.Tensor | int | None) -> torch.Tensor:
         """Logits (rows, seq_len, vocab)."""
         return self._engine(**inputs, use_cache=False).logits
 

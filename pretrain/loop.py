@@ -19,7 +19,7 @@ from mixing.plan import Plan
 from mixing.rows import RowReader
 from pretrain.batches import collate
 from pretrain.engine import Engine
-from pretrain.objective import row_losses
+from pretrain.objective import Objective
 from pretrain.schedule import first_steps, lr_at
 from pretrain.steps import micro_batches
 
@@ -45,6 +45,9 @@ class Run:
     schedule: Schedule
     train: Train
     document_mask: bool
+    lengths: bool
+    """Whether attention takes the lengths of documents; see ``collate``."""
+    objective: Objective
     device: torch.device
     save: Callable[[Progress], None]
     """Called by all ranks where a checkpoint is due."""
@@ -112,18 +115,25 @@ def _accumulate(run: Run, step: int) -> Callable[[], tuple[np.ndarray, bool]]:
         dist.get_world_size(),
         run.train.micro_batch_rows,
     )
+    agreed = None
     for index, positions in enumerate(batches):
         rows = [None if p is None else run.rows.row(p) for p in positions]
         inputs, labels, sources = collate(
-            rows, run.plan.seq_len, run.document_mask, len(run.plan.sources), run.device
+            rows,
+            run.plan.seq_len,
+            run.document_mask,
+            len(run.plan.sources),
+            run.device,
+            run.lengths,
         )
-        objective, nll = row_losses(run.engine.forward(**inputs), labels, run.train.z_loss)
+        objective, nll = run.objective(run.engine.forward, inputs, labels)
         sums += _by_source(nll, labels, sources, sums.shape[1])
         if index + 1 == len(batches):
             agreed = _agreement(sums, run.stop_asked())
         run.engine.backward(objective.sum() / max(targets, 1))
         if index + 1 < len(batches):
             run.engine.advance()
+    assert agreed is not None  # there is a micro-batch, if only of empty places
     return agreed
 
 

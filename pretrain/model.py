@@ -54,9 +54,7 @@ def resume_start(checkpoint: Checkpoint, vocab_size: int) -> Start:
 def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
     """The model of a checkpoint, with its fp32 weights, in evaluation mode's default device."""
     config = AutoConfig.from_pretrained(checkpoint.path)
-    model = AutoModelForCausalLM.from_config(
-        config, attn_implementation="sdpa", dtype=torch.float32
-    )
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     parameters = dict(model.named_parameters())
     missing = set(parameters)
     with torch.no_grad():
@@ -81,9 +79,7 @@ def _random(
     except (ValueError, TypeError) as error:
         raise UserError(f"base.architecture: {error}", "see transformers' config classes") from None
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(
-        config, attn_implementation="sdpa", dtype=torch.float32
-    )
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return _check(model, vocab_size, "base.architecture")
 
 
@@ -115,11 +111,7 @@ def _from_checkpoint(checkpoint: Checkpoint, vocab_size: int) -> PreTrainedModel
 def pretrained_model(name: str) -> PreTrainedModel:
     """A Hugging Face folder, in fp32 whatever it is stored as."""
     try:
-        return AutoModelForCausalLM.from_pretrained(
-            name,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-        )
+        return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
     except OSError as error:
         first = str(error).splitlines()[0]
         raise UserError(

@@ -1,7 +1,22 @@
-"""The loss: summed cross-entropy over a step's supervised tokens, split by source."""
+"""The loss: summed cross-entropy over a step's supervised tokens, split by source.
+
+whole:    model ─▶ logits (rows, seq_len, vocab) ─▶ row losses
+chunked:  model ─▶ head computes losses, some positions at a time ─▶ row losses
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from configs import UserError
+
+CHUNK_LOGITS = 2**26
+"""Logits of one chunk: 256 MiB in fp32."""
 
 
 def row_losses(
@@ -11,28 +26,120 @@ def row_losses(
 
     ``logits`` (rows, seq_len, vocab) in any float type, ``labels`` (rows, seq_len) already
     shifted, -100 where there is no target. Returns two fp32 tensors (rows,): the objective
-    (cross-entropy plus ``z_loss`` x log-partition squared, as in PaLM) that is differentiated,
-    and the plain cross-entropy in nat that is reported.
+    (cross-entropy plus ``z_loss`` x log-partition squared, as in PaLM: Chowdhery et al. 2022,
+    section 5) that is differentiated, and the plain cross-entropy in nat that is reported.
     """
-    flat = logits.float().flatten(0, 1)  # (rows x seq_len, vocab)
-    nll = F.cross_entropy(flat, labels.flatten(), ignore_index=-100, reduction="none")
-    nll = nll.view_as(labels).sum(dim=1)
+    found = token_losses(logits.flatten(0, 1), labels.flatten(), with_partition=z_loss > 0)
+    return _by_row(found.unflatten(0, labels.shape), labels, z_loss)
+
+
+def token_losses(logits: torch.Tensor, labels: torch.Tensor, with_partition: bool) -> torch.Tensor:
+    """(positions, 1) cross-entropy in fp32 of ``logits`` (positions, vocab), and beside it
+    (positions, 2) the log-partition."""
+    exact = logits.float()
+    nll = F.cross_entropy(exact, labels, ignore_index=-100, reduction="none")
+    if not with_partition:
+        return nll[:, None]
+    return torch.stack([nll, torch.logsumexp(exact, dim=-1)], dim=-1)
+
+
+def _by_row(
+    found: torch.Tensor, labels: torch.Tensor, z_loss: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    nll = found[..., 0].sum(dim=1)
     if z_loss == 0:
         return nll, nll.detach()
-    log_z = torch.logsumexp(flat, dim=-1).view_as(labels)
-    penalty = (log_z.square() * (labels != -100)).sum(dim=1)
+    penalty = (found[..., 1].square() * (labels != -100)).sum(dim=1)
     return nll + z_loss * penalty, nll.detach()
 
 
-def document_attention_mask(segments: torch.Tensor) -> torch.Tensor:
-    """Boolean mask (rows, 1, seq_len, seq_len), True where a position may look.
+class ChunkedHead(torch.nn.Linear):
+    """An output head that gives losses where it is told labels, and logits otherwise.
 
-    ``segments`` (rows, seq_len) numbers the document of each position, -1 for padding. A position
-    sees itself and what came before it in the same document; padding sees itself only, because a
-    row of the mask without any True would be a softmax over nothing.
+    Logits of all positions never exist together: a chunk's are computed, used, and computed again
+    in the backward pass. The parameters are those of the head that it stands for. Inside the
+    head, ZeRO 3 has gathered the weight, whatever else the model does.
     """
-    same = segments[:, :, None] == segments[:, None, :]
-    padding = (segments < 0)[:, :, None]
-    diagonal = torch.eye(segments.shape[1], dtype=torch.bool, device=segments.device)
-    visible = torch.where(padding, diagonal, same)
-    return torch.tril(visible)[:, None]
+
+    def __init__(self, head: torch.nn.Linear, z_loss: float, chunk_logits: int) -> None:
+        super().__init__(head.in_features, head.out_features, head.bias is not None, device="meta")
+        self.weight, self.bias = head.weight, head.bias
+        self._with_partition = z_loss > 0
+        self._positions = max(1, chunk_logits // head.out_features)
+        self.labels: torch.Tensor | None = None
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Of hidden states (rows, seq_len, hidden): logits, or with labels (rows, seq_len, 1 or 2)
+        as ``token_losses``."""
+        if self.labels is None:
+            return super().forward(input)
+        hidden, labels = input.flatten(0, 1), self.labels.flatten()
+        chunks = zip(hidden.split(self._positions), labels.split(self._positions), strict=True)
+        parts = [
+            checkpoint(self._chunk, *chunk, use_reentrant=False, preserve_rng_state=False)
+            for chunk in chunks
+        ]
+        return torch.cat(parts).unflatten(0, self.labels.shape)  # pyright: ignore
+
+    def _chunk(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return token_losses(super().forward(hidden), labels, self._with_partition)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a run: of whole logits, or computed by a head in chunks."""
+
+    z_loss: float = 0.0
+    head: ChunkedHead | None = None
+
+    def __call__(
+        self,
+        forward: Callable[..., torch.Tensor],
+        inputs: Mapping[str, Any],
+        labels: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Objective and cross-entropy of each row, as ``row_losses``."""
+        if self.head is None:
+            return row_losses(forward(**inputs), labels, self.z_loss)
+        self.head.labels = labels
+        try:
+            found = forward(**inputs)
+        finally:
+            self.head.labels = None
+        return _by_row(found, labels, self.z_loss)
+
+
+def chunked_head(
+    model: PreTrainedModel, z_loss: float, chunk_logits: int = CHUNK_LOGITS
+) -> ChunkedHead:
+    """Put a ChunkedHead in the place of the model's output head. Raises UserError where the model
+    has no linear head of its own."""
+    head = model.get_output_embeddings()
+    if type(head) is not torch.nn.Linear:
+        raise UserError(
+            f"train.cross_entropy chunked: the output head of {type(model).__name__} is "
+            f"{type(head).__name__}, not a linear layer",
+            "set train.cross_entropy: whole",
+        )
+    chunked = ChunkedHead(head, z_loss, chunk_logits)
+    model.set_output_embeddings(chunked)
+    return chunked
+
+
+def require_plain_logits(
+    forward: Callable[..., torch.Tensor], module: torch.nn.Module, head: ChunkedHead
+) -> None:
+    """All ranks together: the model's logits are what its head gives. Raises UserError for models
+    that soft-cap or scale them afterwards, which a loss computed in the head would miss."""
+    given: list[torch.Tensor] = []
+    watching = head.register_forward_hook(lambda *call: given.append(call[-1]))
+    ids = torch.zeros(1, 2, dtype=torch.int64, device=next(module.parameters()).device)
+    with torch.no_grad():
+        logits = forward(input_ids=ids)
+    watching.remove()
+    if not torch.equal(given[0], logits):
+        raise UserError(
+            f"train.cross_entropy chunked: {type(module).__name__} changes its logits after the "
+            "head (soft-capping or scaling)",
+            "set train.cross_entropy: whole",
+        )

@@ -21,7 +21,12 @@ TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}
 
 
 def replayed(
-    engine: Engine, rows: RowReader, position: int, document_mask: bool, device: torch.device
+    engine: Engine,
+    rows: RowReader,
+    position: int,
+    document_mask: bool,
+    lengths: bool,
+    device: torch.device,
 ) -> dict[str, Any]:
     """All ranks together: the mean loss of the last rows before ``position``, in evaluation mode.
 
@@ -32,7 +37,7 @@ def replayed(
     with undisturbed(engine.module):
         for place in range(first, position):
             inputs, labels, _ = collate(
-                [rows.row(place)], rows.plan.seq_len, document_mask, 0, device
+                [rows.row(place)], rows.plan.seq_len, document_mask, 0, device, lengths
             )
             total += float(row_losses(engine.forward(**inputs), labels, 0.0)[1].double().sum())
             targets += int((labels != -100).sum())

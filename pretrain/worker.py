@@ -12,17 +12,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+import torch
 import torch.distributed as dist
 from transformers.utils import logging as transformers_logging
 
 from checkpoints import folder
 from checkpoints.export import export_folder
-from configs import AlloyError
+from configs import AlloyError, UserError
 from evals.model_state import forward_tokens
 from mixing.corpus import Corpus, open_corpus
 from mixing.plan import Plan
 from mixing.rows import RowReader
 from mixing.tokenizer import TokenizerFile, load_tokenizer
+from pretrain.attention import (
+    Attention,
+    ability,
+    choose,
+    machine,
+    require_documents_apart,
+    use,
+)
+from pretrain.batches import document_inputs
 from pretrain.documents import corpus_documents
 from pretrain.engine import Engine, device, device_name, join_ranks
 from pretrain.flops import flops_per_token, peak_flops
@@ -31,6 +42,7 @@ from pretrain.job import ERROR, STOPPED, Job, gave_up, read_job
 from pretrain.loop import Progress, Run, train
 from pretrain.milestones import measured_at, pinned, progress_of, saved_at, state_of
 from pretrain.model import Start, load_start, matrix_weights, model_from, resume_start
+from pretrain.objective import Objective, chunked_head, require_plain_logits
 from pretrain.replay import replayed, require_same
 from pretrain.saving import Saver, disk_full, load_moments
 from pretrain.schedule import first_steps
@@ -111,7 +123,16 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     resumed = _agree_on_resume(job, plan)
     start = _start(job, tokenizer, resumed)
     _say(f"start: {start.described}")
+    attention = _attention(job, start)
+    job = job.model_copy(update={"lineage": {**job.lineage, "attention": attention.name}})
+    chunked = job.train.cross_entropy == "chunked"
+    head = chunked_head(start.model, job.train.z_loss) if chunked else None
     engine = _engine(job, plan, start)
+    if head is not None:
+        require_plain_logits(engine.forward, engine.module, head)
+    lengths = attention.name == "flash"
+    if job.data.document_mask:
+        _check_documents(engine, job, lengths)
     corpus = open_corpus(job.data, job.keys, job.eval_hashes)
     rows = RowReader(plan, corpus.readers, corpus.packed, pad_id=tokenizer.eos_id)
     batch_tokens = forward_tokens(start.model, job.evals.batch_tokens)
@@ -121,7 +142,7 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     saver = Saver(_checkpoints(job), pinned(job, plan), job.train.keep_last, start.model.config)
 
     def replay(position: int) -> dict[str, Any]:
-        return replayed(engine, rows, position, job.data.document_mask, device())
+        return replayed(engine, rows, position, job.data.document_mask, lengths, device())
 
     if resumed is not None and "replay" in resumed.state:
         found = replay(resumed.state["position"])
@@ -150,6 +171,8 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
         schedule=job.schedule,
         train=job.train,
         document_mask=job.data.document_mask,
+        lengths=lengths,
+        objective=Objective(job.train.z_loss, head),
         device=device(),
         save=save,
         log=log,
@@ -233,6 +256,35 @@ def _start(job: Job, tokenizer: TokenizerFile, resumed: folder.Checkpoint | None
     if resumed is not None:
         return resume_start(resumed, tokenizer.vocab_size)
     return load_start(job.base, tokenizer.vocab_size, tokenizer.eos_id, job.train.seed)
+
+
+def _attention(job: Job, start: Start) -> Attention:
+    """The implementation, the same on every rank, said and set."""
+    here = machine(device(), job.train.precision)
+    found = choose(job.train.attention, job.data.document_mask, here, ability(start.model))
+    everywhere: list[Attention | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(everywhere, found)
+    names = sorted({other.implementation for other in everywhere if other is not None})
+    if len(names) > 1:
+        raise UserError(
+            f"train.attention: the ranks would compute with {' and with '.join(names)}",
+            "install the same packages on every machine, or name one that all have",
+        )
+    use(start.model, found)
+    _say(f"attention: {found.name} ({found.reason})")
+    return found
+
+
+def _check_documents(engine: Engine, job: Job, lengths: bool) -> None:
+    """Refuse a model that cannot keep documents of a row apart."""
+
+    def forward(ids: np.ndarray, positions: np.ndarray) -> torch.Tensor:
+        inputs = document_inputs(positions, device(), lengths)
+        return engine.forward(input_ids=torch.from_numpy(ids).to(device()), **inputs)
+
+    # Logits of whole rows over a large vocabulary would take gigabytes, and show no more.
+    shape = min(2, job.train.micro_batch_rows), min(256, job.data.seq_len)
+    require_documents_apart(forward, engine.module, shape, engine.config.vocab_size)
 
 
 def _engine(job: Job, plan: Plan, start: Start) -> Engine:

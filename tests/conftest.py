@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from report_sweep import Tree, load, write_sweep
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 ROOT = Path(__file__).parents[1]
@@ -127,6 +129,33 @@ def write_recipe(path: Path, recipe: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     return path
+
+
+@pytest.fixture(scope="session")
+def whole_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The records of a synthetic sweep, read-only: tests that change files take ``own_sweep``."""
+    folder = tmp_path_factory.mktemp("sweep")
+    write_sweep(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole_report(whole_sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    """The report of ``whole_sweep``."""
+    return load(whole_sweep, tmp_path_factory.mktemp("out"))
+
+
+@pytest.fixture(scope="session")
+def _smaller_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("smaller")
+    write_sweep(folder, n=400)
+    return folder
+
+
+@pytest.fixture
+def own_sweep(_smaller_sweep: Path, tmp_path: Path) -> Path:
+    """A sweep of fewer questions that a test may change."""
+    return Path(shutil.copytree(_smaller_sweep, tmp_path / "one"))
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""A small stand-in for the Hugging Face hub: datasets below a folder, over the same HTTP paths.
+"""A small stand-in for the Hugging Face hub: repositories below a folder, over the same HTTP paths.
 
-Run as ``python hub_server.py FOLDER``; prints its port. A file called ``fails`` beside a dataset's
-folder makes every read of data fail.
+Run as ``python hub_server.py FOLDER``; prints its port. Datasets are FOLDER/owner/name, models
+FOLDER/models/owner/name/REVISION. A file called ``fails`` beside a dataset's folder makes every
+read of data fail.
 """
 
 import hashlib
@@ -13,7 +14,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(sys.argv[1])
+MODELS = ROOT / "models"
 SHA = "a" * 40
+
+
+def commit_of(branch: str) -> str:
+    return hashlib.sha1(branch.encode()).hexdigest()
+
+
+def revision(model: Path, asked: str) -> Path:
+    """The folder of a branch, by its name or its commit."""
+    commits = {commit_of(p.name): p for p in model.iterdir()}
+    return commits.get(asked, model / asked)
 
 
 def entry(repo: Path, path: Path) -> dict[str, Any]:
@@ -38,6 +50,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 self.describe(ROOT / owner / name, f"{owner}/{name}", rest, everything)
             case ["datasets", owner, name, "resolve", _, *rest]:
                 self.file(ROOT / owner / name, "/".join(rest))
+            case ["api", "models", owner, name, *rest] if (MODELS / owner / name).is_dir():
+                self.describe_model(MODELS / owner / name, f"{owner}/{name}", rest)
+            case [owner, name, "resolve", commit, *rest] if (MODELS / owner / name).is_dir():
+                self.file(revision(MODELS / owner / name, commit), "/".join(rest), commit)
             case _:
                 self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
 
@@ -57,12 +73,30 @@ class Hub(http.server.BaseHTTPRequestHandler):
         siblings = [{"rfilename": f["path"]} for f in files]
         return self.json({"id": name, "_id": "1", "sha": SHA, "siblings": siblings, "tags": []})
 
-    def file(self, repo: Path, name: str) -> None:
+    def describe_model(self, model: Path, name: str, rest: list[str]) -> None:
+        if rest == ["refs"]:
+            found = [
+                {"name": p.name, "ref": f"refs/heads/{p.name}", "targetCommit": commit_of(p.name)}
+                for p in sorted(model.iterdir())
+            ]
+            return self.json({"branches": found, "tags": [], "converts": []})
+        asked = rest[1] if rest[:1] in (["revision"], ["tree"]) else "main"
+        repo = revision(model, asked)
+        if not repo.is_dir():
+            return self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        files = [entry(repo, p) for p in sorted(repo.rglob("*")) if p.is_file()]
+        if rest[:1] == ["tree"]:
+            return self.json([{k: v for k, v in f.items() if k != "lfs"} for f in files])
+        siblings = [{"rfilename": f["path"]} for f in files]
+        head = {"id": name, "_id": "1", "sha": commit_of(repo.name), "tags": []}
+        return self.json({**head, "siblings": siblings})
+
+    def file(self, repo: Path, name: str, commit: str = SHA) -> None:
         path = repo / name
         if not path.is_file():
             return self.reply(404, b"", {"X-Error-Code": "EntryNotFound"})
         data = path.read_bytes()
-        headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": SHA}
+        headers = {"ETag": f'"{hashlib.sha1(data).hexdigest()}"', "X-Repo-Commit": commit}
         wanted = self.headers.get("Range")
         if wanted is None:
             return self.reply(200, data, headers)

@@ -146,8 +146,20 @@ def write_run(folder: Path, share: float, tokens: int, base: str = "base") -> No
     windows = [{"first_row": 0, "rows": 4688, "realised_shares": shares}]
     phases = [{"name": "stable", "rows": 4688, "sources": sources, "windows": windows}]
     totals = [{"name": s["name"], "role": ROLES[s["name"]], "rows": s["rows"]} for s in sources]
+    removed = {"source": "facts", "eval": "mmlu", "items": 1200, "documents_removed": 3}
+    removed |= {"passages_removed": 4, "tokens_removed": 77}
     receipt = {"ok": True, "problems": [], "sources": totals, "phases": phases}
+    receipt |= {"decontaminated": [removed]}
     (folder / "receipt.json").write_text(json.dumps(receipt))
+    heldout = [
+        {
+            "step": step,
+            "tokens": tokens * step // 300,
+            "sources": {name: {"bpb": 2.0 + 0.1 * k - step / 1000} for k, name in enumerate(ROLES)},
+        }
+        for step in (0, 100, 200, 300)
+    ]
+    write_lines(folder / "heldout.jsonl", heldout)
     lineage = {"base": base, "start": "weights", "annealed": True, "plan_hash": "9f" * 32}
     (folder / "lineage.json").write_text(
         json.dumps(lineage | {"peak_lr": 1e-3, "skipped_steps": 0})

@@ -30,26 +30,6 @@ from alloy.report.schema import Report, json_schema
 from alloy.report.write import write_report
 from configs import CheckFailed, UserError
 
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sweep")
-    write_sweep(folder, n=400)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def report(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Tree:
-    return load(world, tmp_path_factory.mktemp("out"))
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """A sweep that a test may change."""
-    write_sweep(tmp_path / "one", n=400)
-    return tmp_path / "one"
-
-
 # --- schema ----------------------------------------------------------------------------------
 
 
@@ -58,36 +38,36 @@ def test_the_published_schema_is_current() -> None:
     assert published == json_schema(), "run: python -m alloy.report.schema"
 
 
-def test_a_report_has_the_published_keys_and_no_others(report: Tree) -> None:
-    Report.model_validate_json(json.dumps(report))
+def test_a_report_has_the_published_keys_and_no_others(whole_report: Tree) -> None:
+    Report.model_validate_json(json.dumps(whole_report))
     # Pydantic fills in what has a default, so that dumping it again shows a key that was left out.
-    told = Report.model_validate_json(json.dumps(report)).model_dump(mode="json")
-    assert set(told) == set(report)
-    for one, other in zip(told["arms"], report["arms"], strict=True):
+    told = Report.model_validate_json(json.dumps(whole_report)).model_dump(mode="json")
+    assert set(told) == set(whole_report)
+    for one, other in zip(told["arms"], whole_report["arms"], strict=True):
         assert set(one) == set(other)
     with pytest.raises(ValidationError, match="surprise"):
-        Report.model_validate(report | {"surprise": 1})
+        Report.model_validate(whole_report | {"surprise": 1})
 
 
-def test_an_empty_and_a_failed_sweep_validate_too(tmp_path: Path, small: Path) -> None:
+def test_an_empty_and_a_failed_sweep_validate_too(tmp_path: Path, own_sweep: Path) -> None:
     save_sweep(tmp_path / "empty", {"name": "x", "base": {"name": "b", "eval": "e"}, "arms": []})
-    sweep = json.loads((small / "sweep.json").read_text())
+    sweep = json.loads((own_sweep / "sweep.json").read_text())
     for arm in sweep["arms"]:
         arm["failed"] = "out of memory"
-    save_sweep(small, sweep)
-    for folder in (tmp_path / "empty", small):
+    save_sweep(own_sweep, sweep)
+    for folder in (tmp_path / "empty", own_sweep):
         Report.model_validate_json(json.dumps(load(folder)))
 
 
 # --- cost ------------------------------------------------------------------------------------
 
 
-def test_costs_follow_from_the_logged_steps(world: Path, tmp_path: Path) -> None:
-    files = write_report(world, tmp_path, price=2.0)
+def test_costs_follow_from_the_logged_steps(whole_sweep: Path, tmp_path: Path) -> None:
+    files = write_report(whole_sweep, tmp_path, price=2.0)
     report = json.loads(files.json.read_text())
     total = 0.0
     for arm in report["arms"]:
-        rows = read_lines(world / "arms" / arm["name"] / "metrics.jsonl")
+        rows = read_lines(whole_sweep / "arms" / arm["name"] / "metrics.jsonl")
         seconds, before = 0.0, 0
         for row in rows:
             seconds += (row["tokens"] - before) / row["tokens_per_second"]
@@ -101,12 +81,12 @@ def test_costs_follow_from_the_logged_steps(world: Path, tmp_path: Path) -> None
     assert report["cost"]["money"] == pytest.approx(2 * total)
 
 
-def test_a_speed_that_was_not_logged_is_no_cost(small: Path) -> None:
-    path = small / "arms/general_0/metrics.jsonl"
+def test_a_speed_that_was_not_logged_is_no_cost(own_sweep: Path) -> None:
+    path = own_sweep / "arms/general_0/metrics.jsonl"
     rows = read_lines(path)
     del rows[3]["tokens_per_second"]
     write_lines(path, rows)
-    report = load(small)
+    report = load(own_sweep)
     assert report["arms"][0]["cost"] is None
     assert report["cost"]["arms"] == len(report["arms"]) - 1
     assert report["cost"]["money"] is None
@@ -124,11 +104,13 @@ def test_a_speed_that_was_not_logged_is_no_cost(small: Path) -> None:
         ("control", {}, "unjudged"),
     ],
 )
-def test_the_gate_tells_the_verdicts_apart(small: Path, arm: str, budget: Tree, word: str) -> None:
-    edit_sweep(small, budget=budget)
-    told = gate(load(small), arm)
+def test_the_gate_tells_the_verdicts_apart(
+    own_sweep: Path, arm: str, budget: Tree, word: str
+) -> None:
+    edit_sweep(own_sweep, budget=budget)
+    told = gate(load(own_sweep), arm)
     assert (told.word, told.arm) == (word, arm)
-    done = CliRunner().invoke(command, [str(small), "--gate", "--arm", arm])
+    done = CliRunner().invoke(command, [str(own_sweep), "--gate", "--arm", arm])
     if word == "kept":
         assert done.exit_code == 0
         assert "control is kept" in done.output
@@ -138,45 +120,47 @@ def test_the_gate_tells_the_verdicts_apart(small: Path, arm: str, budget: Tree, 
         assert word in done.exception.message or word == "unjudged"
 
 
-def test_an_inconclusive_budget_that_has_the_power_is_not_called_underpowered(small: Path) -> None:
-    drop = -100 * load(small)["arms"][0]["change"]["exam"]["change"]
-    edit_sweep(small, budget={"mmlu_points": drop})
-    assert gate(load(small), "general_0").word == "inconclusive"
+def test_an_inconclusive_budget_that_has_the_power_is_not_called_underpowered(
+    own_sweep: Path,
+) -> None:
+    drop = -100 * load(own_sweep)["arms"][0]["change"]["exam"]["change"]
+    edit_sweep(own_sweep, budget={"mmlu_points": drop})
+    assert gate(load(own_sweep), "general_0").word == "inconclusive"
 
 
-def test_the_gate_judges_the_confirming_run_and_never_nothing(small: Path) -> None:
-    assert gate(load(small)).word == "unjudged"  # the law's share was not trained
-    sweep = json.loads((small / "sweep.json").read_text())
+def test_the_gate_judges_the_confirming_run_and_never_nothing(own_sweep: Path) -> None:
+    assert gate(load(own_sweep)).word == "unjudged"  # the law's share was not trained
+    sweep = json.loads((own_sweep / "sweep.json").read_text())
     confirm = sweep["arms"][0] | {"name": "again", "kind": "confirm", "general_share": 0.3}
-    save_sweep(small, sweep | {"arms": [*sweep["arms"], confirm]})
-    told = gate(load(small))
+    save_sweep(own_sweep, sweep | {"arms": [*sweep["arms"], confirm]})
+    told = gate(load(own_sweep))
     assert (told.word, told.arm) == ("broken", "again")
     with pytest.raises(UserError, match="no arm is called"):
-        gate(load(small), "general_7")
+        gate(load(own_sweep), "general_7")
 
 
 # --- model card ------------------------------------------------------------------------------
 
 
-def test_the_model_card_tells_the_arm_and_its_limits(small: Path, report: Tree) -> None:
-    done = CliRunner().invoke(command, [str(small), "--model-card", "--arm", "general_0.5"])
+def test_the_model_card_tells_the_arm_and_its_limits(own_sweep: Path, whole_report: Tree) -> None:
+    done = CliRunner().invoke(command, [str(own_sweep), "--model-card", "--arm", "general_0.5"])
     assert done.exit_code == 0
-    card = (small / "model_card.md").read_text(encoding="utf-8")
+    card = (own_sweep / "model_card.md").read_text(encoding="utf-8")
     front, body = card.removeprefix("---\n").split("---\n", 1)
     assert yaml.safe_load(front)["tags"] == ["continued-pretraining", "alloy"]
-    arm = report["arms"][3]
-    assert f"| Domain F1 (weighted) | {report['base']['domain_f1']:.3f} |" in body
+    arm = whole_report["arms"][3]
+    assert f"| Domain F1 (weighted) | {whole_report['base']['domain_f1']:.3f} |" in body
     assert f"{100 * arm['exam_accuracy']:.1f}%" in body
-    assert all(c["text"][:20] in body.replace("\\", "") for c in report["caveats"])
+    assert all(c["text"][:20] in body.replace("\\", "") for c in whole_report["caveats"])
     with pytest.raises(UserError, match="names no arm"):
-        model_card(load(small))
+        model_card(load(own_sweep))
 
 
-def test_a_hostile_base_cannot_break_the_front_matter(small: Path) -> None:
+def test_a_hostile_base_cannot_break_the_front_matter(own_sweep: Path) -> None:
     name = 'a/b"\nlicense: <script>: *x'
-    path = small / "arms/general_0/lineage.json"
+    path = own_sweep / "arms/general_0/lineage.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"base": name}))
-    card = model_card(load(small), "general_0")
+    card = model_card(load(own_sweep), "general_0")
     front, body = card.removeprefix("---\n").split("---\n", 1)
     assert set(yaml.safe_load(front)) == {"tags", "base_model"}
     assert yaml.safe_load(front)["base_model"] == name
@@ -240,9 +224,9 @@ def test_runs_of_different_bases_stand_beside_each_other(tmp_path: Path) -> None
     assert (tmp_path / "out/report.md").read_text().count("# Forgetting report") == 2
 
 
-def test_several_folders_need_a_place(world: Path) -> None:
+def test_several_folders_need_a_place(whole_sweep: Path) -> None:
     with pytest.raises(UserError) as error:
-        write_report(world, more=[world])
+        write_report(whole_sweep, more=[whole_sweep])
     assert "--out" in error.value.hint
 
 
@@ -297,11 +281,11 @@ def browse(page: Path, folder: Path, *more: str) -> tuple[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_browser_finds_no_fault_and_asks_for_nothing(small: Path, tmp_path: Path) -> None:
-    sweep = json.loads((small / "sweep.json").read_text())
+def test_a_browser_finds_no_fault_and_asks_for_nothing(own_sweep: Path, tmp_path: Path) -> None:
+    sweep = json.loads((own_sweep / "sweep.json").read_text())
     sweep["arms"][0]["name"] = "<script>console.error('run')</script><img src=http://x.invalid/>"
-    save_sweep(small, sweep)
-    files = write_report(small)
+    save_sweep(own_sweep, sweep)
+    files = write_report(own_sweep)
     console, net = browse(files.html, tmp_path, "--dump-dom")
     assert "CONSOLE" not in console
     kinds = {number: name for name, number in net["constants"]["logEventTypes"].items()}
@@ -316,11 +300,11 @@ def test_a_browser_finds_no_fault_and_asks_for_nothing(small: Path, tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_page_is_drawn_in_both_themes(small: Path, tmp_path: Path, theme: str) -> None:
+def test_a_page_is_drawn_in_both_themes(own_sweep: Path, tmp_path: Path, theme: str) -> None:
     picture = tmp_path / f"{theme}.png"
     dark = ["--blink-settings=preferredColorScheme=0"] if theme == "dark" else []
     browse(
-        write_report(small).html,
+        write_report(own_sweep).html,
         tmp_path,
         f"--screenshot={picture}",
         "--window-size=1300,1600",
@@ -329,6 +313,6 @@ def test_a_page_is_drawn_in_both_themes(small: Path, tmp_path: Path, theme: str)
     assert picture.stat().st_size > 50_000
 
 
-def test_the_page_names_no_host(world: Path, tmp_path: Path) -> None:
-    html = write_report(world, tmp_path, price=1.5).html.read_text(encoding="utf-8")
+def test_the_page_names_no_host(whole_sweep: Path, tmp_path: Path) -> None:
+    html = write_report(whole_sweep, tmp_path, price=1.5).html.read_text(encoding="utf-8")
     assert not re.search(r"https?:", html)

@@ -5,8 +5,8 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from report_sweep import bpb_records, domain_records, exam_records, write_eval, 
 
 from alloy import sweep
 from alloy.arms import arm_recipe, arms, confirming
+from alloy.commands.plan import command as plan_command
 from alloy.commands.plan import describe, render
 from alloy.commands.sweep import command
 from alloy.planning import plan_recipe
@@ -108,6 +109,26 @@ def test_what_cannot_be_an_axis_is_said(tiny: Path, tmp_path: Path, over: Any, w
         [arm_recipe(one, arm) for arm in arms(one)]
     assert words in f"{error.value.message} {error.value.hint}"
     assert error.value.hint
+
+
+def test_the_command_line_sets_axes_that_multiply_and_pair(tiny: Path, tmp_path: Path) -> None:
+    """Any field, the size of the domain's data among them."""
+    path = write_recipe(tmp_path / "r.yaml", recipe(tiny, tmp_path).model_dump(mode="json"))
+    over = (
+        "[{data.sources.own.take: [1K, 2K]}, "
+        "{schedule.peak_lr: [1.0e-3, 2.0e-3], schedule.anneal: [50%, 25%]}]"
+    )
+    asked = ["--set", f"sweep.over={over}", "--set", "sweep.general=[0.5]", "--json"]
+    done = CliRunner().invoke(plan_command, [str(path), *asked], catch_exceptions=False)
+    rows = json.loads(done.stdout)["sweep"]["arms"]
+    found = [tuple(row["settings"].values()) for row in rows]
+    assert found == [
+        ("1K", 0.001, "50%"),
+        ("1K", 0.002, "25%"),
+        ("2K", 0.001, "50%"),
+        ("2K", 0.002, "25%"),
+    ]
+    assert rows[0]["most_epochs"] > 1.5 * rows[2]["most_epochs"]
 
 
 def test_the_plan_prints_arms_and_tokens(tiny: Path, tmp_path: Path) -> None:
@@ -300,31 +321,31 @@ def real_recipes(tiny: Path, run_dir: Path) -> tuple[Path, Path]:
     return trunk, write_recipe(run_dir / "sweep.yaml", swept)
 
 
+HERE = [sys.executable, str(Path(__file__).with_name("alloy_here.py"))]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command_line", "kills"), [(HERE, 8), ([ALLOY], 3)], ids=["in_process", "launched"]
+)
 def test_a_killed_sweep_ends_in_the_same_report(
-    tiny: Path, tmp_path: Path, alloy: Callable[..., subprocess.CompletedProcess[str]]
+    tiny: Path, tmp_path: Path, command_line: list[str], kills: int
 ) -> None:
-    """Three kills at random instants of a sweep with shared trunks, budgets, a merge and a mean."""
+    """Kills at random instants of a sweep with shared trunks, budgets, a merge and a mean."""
     seed = time.time_ns()
     rng = random.Random(seed)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     trees, seconds = [], 0.0
-    for name, kills in (("whole", 0), ("killed", 3)):
+    for name, times in (("whole", 0), ("killed", kills)):
         trunk, swept = real_recipes(tiny, tmp_path / name)
-        assert alloy("train", trunk).returncode == 0
-        for _ in range(kills):
-            process = subprocess.Popen(
-                [ALLOY, "sweep", str(swept)], start_new_session=True, stderr=subprocess.DEVNULL
-            )
-            time.sleep(rng.uniform(0.02, 0.6) * seconds)
-            assert process.poll() is None, f"seed {seed}: it was done before the kill"
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            for pid in session_members(process.pid):
-                os.kill(pid, signal.SIGKILL)
+        subprocess.run([*command_line, "train", str(trunk)], check=True, env=environment)
+        for _ in range(times):
+            # A later start has less to do, so it is killed sooner.
+            kill_at = rng.uniform(0.1, 0.9) * seconds * (1 - _done(tmp_path / name / "tiny"))
+            killed([*command_line, "sweep", str(swept)], kill_at, environment)
         began = time.monotonic()
-        done = alloy("sweep", swept)
+        subprocess.run([*command_line, "sweep", str(swept)], check=True, env=environment)
         seconds = time.monotonic() - began
-        assert done.returncode == 0, f"seed {seed}: {done.stderr}"
         trees.append(without_times(join_report(read_records(tmp_path / name / "tiny"))))
     text = json.dumps(trees[1]).replace(str(tmp_path / "killed"), str(tmp_path / "whole"))
     assert text == json.dumps(trees[0]), f"seed {seed}"
@@ -332,6 +353,29 @@ def test_a_killed_sweep_ends_in_the_same_report(
     assert trees[0]["arms"][0]["curve"] is not None
     record = json.loads((tmp_path / "killed/tiny/sweep.json").read_text())
     assert [bool(arm.get("shared")) for arm in record["arms"]] == [False, True] * 4 + [False] * 2
+
+
+def _done(run: Path) -> float:
+    """Share of a sweep's models that are measured."""
+    path = run / "sweep.json"
+    if not path.is_file():
+        return 0.0
+    arms = json.loads(path.read_text(encoding="utf-8"))["arms"]
+    return sum(arm["failed"] is None for arm in arms) / (len(arms) + 1)
+
+
+def killed(command_line: list[str], seconds: float, environment: dict[str, str]) -> None:
+    """Start a command and kill it, with all that it started, after so many seconds."""
+    process = subprocess.Popen(
+        command_line, start_new_session=True, stderr=subprocess.DEVNULL, env=environment
+    )
+    time.sleep(seconds)
+    print(f"kill after {seconds:.1f} s, {'it runs' if process.poll() is None else 'it is done'}")
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pid in session_members(process.pid):
+        os.kill(pid, signal.SIGKILL)
 
 
 def session_members(session: int) -> list[int]:

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from alloy.commands.shared import emit, table
-from alloy.open_models import OpenModel, known_model, open_models, published_revisions
+from alloy.open_models import OpenModel, habits, known_model, open_models, published_revisions
 from configs import UserError
 
 
@@ -48,7 +48,6 @@ def _overview() -> str:
 
 
 def _one(model: OpenModel) -> str:
-    mask = {True: "inside a document", False: "across documents", None: "not known"}
     stages = [
         [
             s.name,
@@ -62,9 +61,14 @@ def _one(model: OpenModel) -> str:
     lines = [
         f"{model.id}" + (f" (also {', '.join(model.also)})" if model.also else ""),
         f"schedule: {model.schedule or 'not known'}; peak {_rate(model.peak_lr)}",
-        f"attention: {mask[model.document_mask]}",
+        f"trained with {habits(model)}",
         f"replay corpora: {', '.join(model.replay) or 'not known'}",
         table(["stage", "revision at its end", "tokens", "LR there", "annealed"], stages),
+    ]
+    lines += [
+        f"published MMLU of {score.model}: {score.accuracy:.1%} ({score.form} form, "
+        f"{score.shots} shots, {score.harness}; {score.source})"
+        for score in model.published
     ]
     if model.main:
         lines.append(f"main branch: {model.main}")

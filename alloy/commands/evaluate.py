@@ -37,20 +37,20 @@ def command(
     """Measure models on the exam, the tasks and the held-out text of RECIPE."""
     recipe = load(recipe_path, overrides)
     wanted = _named(recipe, models or (BASE,))
+    places = {name: hugging_face_folder(*named) for name, named in wanted.items()}
     build_recipe(recipe, show)
     planned = plan_recipe(recipe)
     folders, summary = [], {}
     for name, named in wanted.items():
         folder = out or run_folder(recipe) / "evals" / name
         folder = folder if out is None or len(wanted) == 1 else out / name
-        model = hugging_face_folder(*named)
-        summary = evaluate(recipe, planned, model, folder, name, show, named)
+        summary = evaluate(recipe, planned, places[name], folder, name, show, named)
         folders.append((name, folder))
-    if len(folders) > 1:
-        many = many_models(folders)
-        emit(many) if as_json else _print_many(many)
-    elif as_json:
-        emit(summary)
+    many = many_models(folders) if len(folders) > 1 else None
+    if as_json:
+        emit(many or summary)
+    elif many:
+        _print_many(many)
     else:
         _print_one(summary, folders[0][1])
 

@@ -10,6 +10,7 @@ inputs.py    the shapes of those files
 schema.py    the shape of report.json, which is published; schema_tasks.py of its single tasks
 join.py      records to the report; every number of every view is looked up in it
 scores.py    one model's numbers from its own records
+task_inputs.py  the shapes of single tasks in those files, and what all are made of
 compare.py   an arm against the base, item by item
 many.py      many test sets against many models in one table, without a sweep
 budgets.py   budgets to verdicts, arms to a recommendation, saturation

@@ -126,7 +126,7 @@ def _collapsed(base: Tree, arms: Sequence[Tree]) -> list[str]:
         f"{_percent(entry['exam_accuracy'])} (the gap is at least "
         f"{_percent(entry['generative_gap']['lower'])}): a lost format, not lost knowledge."
         for entry in (base, *arms)
-        if entry["format_collapse"]
+        if entry["format_collapse"] and entry["generative_gap"]
     ]
 
 

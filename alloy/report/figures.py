@@ -17,7 +17,8 @@ def figures(report: Tree) -> list[Figure]:
     """Every chart of the page, in its order."""
     drawn = [_front(report), *share_figures(report)]
     drawn += [precision_recall(report, arm_labels(report))]
-    drawn += [_loss(report), _learning_rate(report), *_loss_by_source(report)]
+    drawn += [_loss(report), _learning_rate(report), _mix(report)]
+    drawn += [*_by_source(report, "curve"), *_by_source(report, "heldout")]
     return [figure for figure in drawn if figure is not None]
 
 
@@ -158,17 +159,54 @@ def _curves(report: Tree, field: str) -> list[Series]:
     return series
 
 
-def _loss_by_source(report: Tree) -> list[Figure | None]:
-    curves = [arm["curve"] for arm in report["arms"] if arm["curve"]]
-    names = sorted({source["name"] for curve in curves for source in curve["loss_by_source"]})
+def _mix(report: Tree) -> Figure | None:
+    """The general share of each phase, as its receipt has it, over the tokens of the run."""
+    series = []
+    for i, (arm, label) in enumerate(zip(report["arms"], arm_labels(report), strict=True)):
+        points = _mix_points(arm)
+        if points:
+            series.append(Series(name=label, points=points, style=i, dashed=True))
+    if not series:
+        return None
+    chart = _curve_chart(series, "Mix over tokens", "general share (%)", "percent")
+    caption = "General share of what was trained on, by phase, as the receipts count it."
+    return Figure(group="training", key="mix", chart=chart, caption=caption)
+
+
+def _mix_points(arm: Tree) -> tuple[Point, ...]:
+    phases = (arm["receipt"] or {}).get("phases") or []
+    rows = sum(phase["rows"] or 0 for phase in phases)
+    points, done = [], 0.0
+    for phase in phases:
+        shares = [s["realised_share"] for s in phase["sources"] if s["role"] == "general"]
+        if not phase["rows"] or None in shares:
+            return ()
+        begin, done = done, done + arm["tokens"] * phase["rows"] / rows
+        points += [Point(x=at, y=sum(shares)) for at in (begin, done)]
+    return tuple(points)
+
+
+_OVER_TOKENS = {
+    "curve": ("loss_by_source", "loss", "Training loss", "loss (nats per token)", "f1"),
+    "heldout": ("sources", "bpb", "Held-out text", "bits per byte", "bpb"),
+}
+"""By key of an arm: where its sources are, what they have, the title, the axis and its numbers."""
+
+
+def _by_source(report: Tree, key: str) -> list[Figure | None]:
+    """A chart for each arm with a curve for each source."""
+    inner = _OVER_TOKENS[key][0]
+    curves = [arm[key] for arm in report["arms"] if arm[key]]
+    names = sorted({source["name"] for curve in curves for source in curve[inner]})
     return [
-        _source_losses(arm, i, label, names)
+        _arm_by_source(arm, i, label, names, key)
         for i, (arm, label) in enumerate(zip(report["arms"], arm_labels(report), strict=True))
-        if arm["curve"]
+        if arm[key]
     ]
 
 
-def _source_losses(arm: Tree, i: int, label: str, names: Sequence[str]) -> Figure | None:
+def _arm_by_source(arm: Tree, i: int, label: str, names: Sequence[str], key: str) -> Figure | None:
+    inner, field, what, y_label, kind = _OVER_TOKENS[key]
     series = [
         Series(
             name=visible(source["name"], 20),
@@ -176,15 +214,14 @@ def _source_losses(arm: Tree, i: int, label: str, names: Sequence[str]) -> Figur
             style=names.index(source["name"]),
             mark_every=max(1, len(points) // MARKS_ON_CURVE),
         )
-        for source in arm["curve"]["loss_by_source"]
-        if (points := _curve_points(arm["curve"], source["loss"]))
+        for source in arm[key][inner]
+        if (points := _curve_points(arm[key], source[field]))
     ]
     if not series:
         return None
-    title = f"Training loss by source, {label}"
-    chart = _curve_chart(series, title, "loss (nats per token)", "f1", small=True)
+    chart = _curve_chart(series, f"{what} by source, {label}", y_label, kind, small=True)
     caption = f"{label}: {visible(arm['name'], 40)}"
-    return Figure(group="sources", key=f"source-{i}", chart=chart, caption=caption)
+    return Figure(group=f"{key}_sources", key=f"{key}-{i}", chart=chart, caption=caption)
 
 
 def _curve_points(curve: Tree, values: Sequence[float | None]) -> tuple[Point, ...]:

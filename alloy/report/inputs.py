@@ -6,17 +6,10 @@ step: a run that diverged is something to report.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
+from alloy.report.task_inputs import DomainSummary, Limits, PublishedRow, Record, TaskSummary
 from evals.label_counts import Labels
-
-Limits = tuple[float, float]
-
-
-class Record(BaseModel):
-    """Frozen; unknown keys are kept."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
 
 class BaseSpec(Record):
@@ -122,54 +115,6 @@ class ExamSummary(Record):
     format_collapse: bool | None = None
 
 
-class DomainSummary(Record):
-    """A task of ``domain`` of summary.json."""
-
-    metric: str | None = None
-    n: int | None = None
-    domain_f1: float | None = None
-    """The task's headline: weighted F1, or the mean token F1 of extracted answers."""
-    headline: str | None = None
-    f1_weighted: float | None = None
-    f1_macro: float | None = None
-    f1_micro: float | None = None
-    precision_weighted: float | None = None
-    recall_weighted: float | None = None
-    exact_match: float | None = None
-    accuracy_format_free: float | None = None
-    invalid_rate: float | None = None
-    per_level_f1: tuple[float, ...] = ()
-    interval: Limits | None = None
-    quasi_exact_match: float | None = None
-    token_f1: float | None = None
-    rouge1: float | None = None
-    rouge2: float | None = None
-    rougeL: float | None = None
-    flagged: dict[str, float] | None = None
-    """Precision, recall and F1 of flagging, of verdicts."""
-    likelihood: dict[str, Any] | None = None
-    """The likeliest of all labels, where they were scored."""
-    recall_at_precision: dict[str, float | None] | None = None
-    precision_recall: dict[str, Any] | None = None
-    answer_tokens: dict[str, float] | None = None
-    """Distribution of the answers' lengths."""
-    empty_answers: int | None = None
-    unfinished_answers: int | None = None
-    truncated_prompts: int | None = None
-    confusion: tuple[tuple[str, str | None, int], ...] = ()
-    review: tuple[dict[str, Any], ...] = ()
-
-
-class TaskSummary(Record):
-    """A task of ``lm_eval`` of summary.json."""
-
-    n: int | None = None
-    headline: str | None = None
-    score: float | None = None
-    interval: Limits | None = None
-    truncated_prompts: int | None = None
-
-
 class BpbSummary(Record):
     """A source of ``bpb`` of summary.json."""
 
@@ -194,7 +139,7 @@ class Summary(Record):
     domain: dict[str, DomainSummary] = {}
     lm_eval: dict[str, TaskSummary] = {}
     decontaminated: dict[str, dict[str, Any] | None] = {}
-    published: tuple[dict[str, Any], ...] = ()
+    published: tuple[PublishedRow, ...] = ()
     caveats: tuple[str, ...] = ()
     bpb: dict[str, BpbSummary] = {}
 
@@ -223,8 +168,21 @@ class PhaseReceipt(Record):
     sources: tuple[SourceReceipt, ...] = ()
 
 
+class RemovedItems(Record):
+    """What an eval set took from a source."""
+
+    source: str
+    eval: str
+    items: int
+    documents_removed: int
+    passages_removed: int
+    tokens_removed: int
+
+
 class Receipt(Record):
     """receipt.json of a run: asked against realised. ``sources`` are totals over its phases."""
+
+    decontaminated: tuple[RemovedItems, ...] = ()
 
     ok: bool | None = None
     problems: tuple[str, ...] = ()
@@ -236,6 +194,8 @@ class Lineage(Record):
     """lineage.json of a run; ``skipped_steps`` is a count or the steps themselves."""
 
     annealed: bool | None = None
+    decontaminated: dict[str, Any] | None = None
+    """By task, what was kept out; None of a task that was not looked for."""
     skipped_steps: int | tuple[int, ...] = ()
 
 
@@ -306,3 +266,15 @@ class MetricsRow(Record):
     lr: float | None = None
     loss_by_source: dict[str, float | None] = {}
     tokens_per_second: float | None = None
+
+
+class HeldoutSource(Record):
+    bpb: float
+
+
+class HeldoutRow(Record):
+    """A measurement of the live model during training."""
+
+    step: int
+    tokens: int
+    sources: dict[str, HeldoutSource] = {}

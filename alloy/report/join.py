@@ -17,7 +17,8 @@ from alloy.report.laws import confirmations, fit_laws, laws_tree
 from alloy.report.recommendation import recommended
 from alloy.report.records import Entry, Records
 from alloy.report.schema import SCHEMA_VERSION
-from alloy.report.scores import curve, finite, model_scores
+from alloy.report.scores import curve, finite, heldout_curve, model_scores
+from alloy.report.task_inputs import PublishedRow
 from evals import stats
 
 Tree = dict[str, Any]
@@ -81,7 +82,10 @@ def _base_entry(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
         "failed": None,
         "annealed": marked if marked is not None else lineage_mark,
         **scores,
-        "published": list(entry.summary.published),
+        "published": [
+            row.model_dump(include=set(PublishedRow.model_fields))
+            for row in entry.summary.published
+        ],
         "lineage": _dumped(entry.lineage),
     }
     return fields, _told(spec.name, entry, contradictions)
@@ -113,6 +117,7 @@ def _arm_entry(
         "verdicts": judged,
         "replayed_verdict": _replayed_verdict(base, change, budget),
         "curve": curve(entry),
+        "heldout": heldout_curve(entry),
         "cost": run_cost(
             entry.metrics, spec.ranks, price, spec.shared.tokens if spec.shared else 0
         ),

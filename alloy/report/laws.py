@@ -145,7 +145,7 @@ def _law_text(fitted: FittedLaw, arms: Sequence[Tree]) -> str:
     text = (
         f"{name[0].upper()}{name[1:]} over the {fitted.quantity.side} share: {law.form.name} "
         f"({law.form.form.formula}) fits {counted} best, by leave-one-out error; noise from "
-        f"{source}, {noise.degrees} degrees of freedom"
+        f"{source}, {noise.degrees} degree{'' if noise.degrees == 1 else 's'} of freedom"
     )
     if noise.misfit_p is not None and noise.misfit_p < 0.05:
         text += "; the curve misses the means by more than noise, which widens its interval"

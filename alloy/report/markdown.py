@@ -1,12 +1,62 @@
 """The report as Markdown: what fits a pull request or a model card."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from alloy.report.budgets import budget_title
 from alloy.report.headline import escape_markdown, markdown_table
-from alloy.report.text import MISSING, number, with_interval
+from alloy.report.paths import lookup
+from alloy.report.text import number, with_interval
 
 Tree = dict[str, Any]
+
+
+class Column(NamedTuple):
+    """A column of a table: what stands at ``path`` of each row, written as ``kind``."""
+
+    header: str
+    path: str
+    kind: str
+
+
+_CHANGES = (
+    Column("model", "name", "name"),
+    Column("exam points", "change.exam", "points"),
+    Column("lost", "change.exam.lost", "count"),
+    Column("gained", "change.exam.gained", "count"),
+    Column("p", "change.exam.p", "p"),
+    Column("p (Holm)", "change.exam.p_holm", "p"),
+    Column("F1", "change.domain_f1", "f1_change"),
+    Column("general bpb", "change.general_bpb", "bpb_change"),
+    Column("retention bpb", "change.retention_bpb", "bpb_change"),
+    Column("domain bpb", "change.domain_bpb", "bpb_change"),
+)
+_TASKS = (
+    Column("model", "model", "name"),
+    Column("task", "name", "name"),
+    Column("measure", "headline", "name"),
+    Column("items", "n", "count"),
+    Column("score", "score", "f1"),
+    Column("change", "change", "f1_change"),
+)
+_COST = (
+    Column("model", "name", "name"),
+    Column("tokens", "tokens", "tokens"),
+    Column("tokens a second", "cost.tokens_per_second", "count"),
+    Column("ranks", "cost.ranks", "count"),
+    Column("rank-hours", "cost.rank_hours", "hours"),
+    Column("money", "cost.money", "money"),
+)
+_RECEIPTS = (
+    Column("model", "model", "name"),
+    Column("phase", "phase", "name"),
+    Column("source", "name", "name"),
+    Column("role", "role", "name"),
+    Column("asked", "asked_share", "share"),
+    Column("realised", "realised_share", "share"),
+    Column("tokens", "tokens", "tokens"),
+    Column("epochs", "epochs", "epochs"),
+)
 
 
 def markdown_report(report: Tree) -> str:
@@ -53,38 +103,12 @@ def _recommendation(report: Tree) -> str:
 
 
 def _changes(report: Tree) -> str:
-    header = ["model", "exam points", "lost", "gained", "p", "p (Holm)", "F1", "general bpb"]
-    header += ["retention bpb", "domain bpb"]
-    rows = []
-    for arm in report["arms"]:
-        change = arm["change"]
-        exam = change["exam"] or {}
-        rows.append(
-            [
-                escape_markdown(arm["name"], 40),
-                _with_interval(change["exam"], "points"),
-                number(exam.get("lost"), "count"),
-                number(exam.get("gained"), "count"),
-                number(exam.get("p"), "p"),
-                number(exam.get("p_holm"), "p"),
-                _with_interval(change["domain_f1"], "f1_change"),
-                *(
-                    _with_interval(change[f"{role}_bpb"], "bpb_change")
-                    for role in ("general", "retention", "domain")
-                ),
-            ]
-        )
     note = (
         "Arm minus base, with paired 95% intervals. lost: right before, wrong now; p: exact "
         "McNemar, two-sided."
     )
-    return _table(header, rows) + "\n\n" + note
-
-
-def _with_interval(change: Tree | None, kind: str) -> str:
-    if change is None:
-        return MISSING
-    return with_interval(change["change"], change["interval"], kind)
+    rows = [_cells(arm, _CHANGES) for arm in report["arms"]]
+    return _table(_CHANGES, rows) + "\n\n" + note
 
 
 def _published(report: Tree) -> str:
@@ -96,25 +120,21 @@ def _published(report: Tree) -> str:
 
 def _tasks(report: Tree) -> str:
     """Every task of every model, with its change against the base."""
-    header = ["model", "task", "measure", "items", "score", "change"]
-    rows = []
-    for entry in (report["base"], *report["arms"]):
-        for task in (*entry["domain_tasks"], *entry["lm_eval_tasks"]):
-            cells = [entry["name"], task["name"], task["headline"]]
-            rows.append(
-                [
-                    *(escape_markdown(cell, 40) if cell else MISSING for cell in cells),
-                    number(task["n"], "count"),
-                    _score(task),
-                    _with_interval(task.get("change"), "f1_change"),
-                ]
-            )
-    return _table(header, rows) if rows else "No task was measured."
+    rows = [
+        [
+            *_cells({"model": entry["name"], **task}, _TASKS[:-2]),
+            _scored(task),
+            _cell(task.get("change"), "f1_change"),
+        ]
+        for entry in (report["base"], *report["arms"])
+        for task in (*entry["domain_tasks"], *entry["lm_eval_tasks"])
+    ]
+    return _table(_TASKS, rows) if rows else "No task was measured."
 
 
-def _score(task: Tree) -> str:
+def _scored(task: Tree) -> str:
     if task["score"] is None:
-        return MISSING
+        return number(None, "f1")
     return with_interval(task["score"], task["interval"], "f1")
 
 
@@ -136,45 +156,33 @@ def _law(report: Tree) -> str:
 
 
 def _cost(report: Tree) -> str:
-    header = ["model", "tokens", "tokens a second", "ranks", "rank-hours", "money"]
-    rows = []
-    for arm in report["arms"]:
-        cost = arm["cost"] or {}
-        rows.append(
-            [
-                escape_markdown(arm["name"], 40),
-                number(arm["tokens"], "tokens"),
-                number(cost.get("tokens_per_second"), "count"),
-                number(cost.get("ranks"), "count"),
-                number(cost.get("rank_hours"), "hours"),
-                number(cost.get("money"), "money"),
-            ]
-        )
-    return _table(header, rows)
+    return _table(_COST, [_cells(arm, _COST) for arm in report["arms"]])
 
 
 def _receipts(report: Tree) -> str:
-    header = ["model", "phase", "source", "role", "asked", "realised", "tokens", "epochs"]
-    rows = []
-    for arm in report["arms"]:
-        for phase in (arm["receipt"] or {}).get("phases") or []:
-            for source in phase.get("sources") or []:
-                rows.append(
-                    [
-                        escape_markdown(arm["name"], 40),
-                        escape_markdown(phase.get("name"), 40),
-                        escape_markdown(source.get("name"), 40),
-                        escape_markdown(source.get("role"), 20),
-                        number(source.get("asked_share"), "share"),
-                        number(source.get("realised_share"), "share"),
-                        number(source.get("tokens"), "tokens"),
-                        number(source.get("epochs"), "epochs"),
-                    ]
-                )
-    return _table(header, rows) if rows else "No receipt was found."
+    rows = [
+        _cells({"model": arm["name"], "phase": phase["name"], **source}, _RECEIPTS)
+        for arm in report["arms"]
+        for phase in (arm["receipt"] or {}).get("phases") or []
+        for source in phase["sources"]
+    ]
+    return _table(_RECEIPTS, rows) if rows else "No receipt was found."
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    rule = "|" + "---|" * len(header)
-    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
-    return "\n".join(["| " + " | ".join(header) + " |", rule, *lines])
+def _cells(tree: Tree, columns: Sequence[Column]) -> list[str]:
+    return [_cell(lookup(tree, column.path), column.kind) for column in columns]
+
+
+def _cell(value: Any, kind: str) -> str:
+    """A name, a number, or a change with its interval."""
+    if kind == "name":
+        return number(None, kind) if value is None else escape_markdown(value, 40)
+    if isinstance(value, dict):
+        return with_interval(value["change"], value["interval"], kind)
+    return number(value, kind)
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    lines = [[column.header for column in columns], *rows]
+    header, *body = ["| " + " | ".join(cells) + " |" for cells in lines]
+    return "\n".join([header, "|" + "---|" * len(columns), *body])

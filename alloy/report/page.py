@@ -69,10 +69,16 @@ def _body(environment: Environment, report: Tree, prefix: str) -> Markup:
             verdict_word=verdict_word,
             words=WORDS,
             budget_title=budget_title,
-            breakdowns=[(by, breakdown(report, by)) for by in ("category", "subject")],
+            breakdowns=_breakdowns(report),
             lineage_keys=_lineage_keys(report),
         )
     )
+
+
+def _breakdowns(report: Tree) -> list[tuple[str, list[Tree]]]:
+    """By category and by subject; one category alone is the exam as a whole."""
+    found = [(by, breakdown(report, by)) for by in ("category", "subject")]
+    return [(by, rows) for by, rows in found if by == "subject" or len(rows) > 1]
 
 
 def breakdown(report: Tree, by: str) -> list[Tree]:
@@ -124,7 +130,9 @@ class _View:
         """A name from the records: isolated in direction, cut to ``limit`` characters."""
         short, whole = visible(text, limit), visible(text, 400)
         title = Markup(' title="{}"').format(whole) if short != whole else Markup("")
-        return Markup("<bdi{}>{}</bdi>").format(title, short)
+        # A long name of words_with_underscores breaks at them.
+        parts = Markup("_<wbr>").join(short.split("_"))
+        return Markup("<bdi{}>{}</bdi>").format(title, parts)
 
     def lineage_cell(self, path: str, key: str) -> Markup:
         """One value of a lineage as JSON."""

@@ -175,7 +175,13 @@ def _exam_text(arms: Sequence[Tree], share: float, budget: Tree) -> str:
     text = " The exam budget is judged on a confirming run (`alloy sweep RECIPE --confirm`)."
     if above:
         nearest, word = min(above)
-        text += f" At the nearest measured share above, {number(nearest, 'share')}, it is {word}."
+        text += f" At the nearest measured share above, {number(nearest, 'share')}, it is {word}"
+        least = min((share for share, verdict in above if verdict == "kept"), default=None)
+        if word != "kept" and least is None:
+            text += "; no measured share keeps it"
+        elif word != "kept":
+            text += f"; {number(least, 'share')} is the smallest measured share that keeps it"
+        text += "."
     return text
 
 

@@ -17,6 +17,7 @@ from alloy.report.inputs import (
     BpbRow,
     DomainRow,
     ExamRow,
+    HeldoutRow,
     Lineage,
     MetricsRow,
     Receipt,
@@ -46,6 +47,8 @@ class Entry:
     lm_eval: dict[str, tuple[TaskRow, ...]]
     bpb: tuple[BpbRow, ...]
     metrics: tuple[MetricsRow, ...]
+    heldout: tuple[HeldoutRow, ...]
+    """Measurements during training; empty where none were asked for."""
     receipt: Receipt | None
     lineage: Lineage | None
     problems: tuple[str, ...]
@@ -103,6 +106,7 @@ def read_entry(folder: Path, spec: BaseSpec | ArmSpec) -> Entry:
         },
         bpb=reader.rows(f"{spec.eval}/bpb.jsonl", BpbRow) if summary.bpb else (),
         metrics=reader.rows(f"{run}/metrics.jsonl", MetricsRow) if run else (),
+        heldout=reader.rows(f"{run}/heldout.jsonl", HeldoutRow, optional=True) if run else (),
         receipt=reader.tree(f"{run}/receipt.json", Receipt) if run else None,
         lineage=reader.tree(f"{run}/lineage.json", Lineage) if run else None,
         problems=tuple(reader.problems),
@@ -126,8 +130,12 @@ class _Reader:
         except ValidationError as error:
             return self._refuse(f"{name}: {_first(error)}; the file is not used")
 
-    def rows(self, name: str, shape: type[Shape]) -> tuple[Shape, ...]:
-        """The rows of a JSONL file, all or (with a problem noted) none."""
+    def rows(self, name: str, shape: type[Shape], optional: bool = False) -> tuple[Shape, ...]:
+        """The rows of a JSONL file, all or (with a problem noted) none. An ``optional`` one may be
+        missing or empty."""
+        path = self._folder / name
+        if optional and not (path.is_file() and path.stat().st_size):
+            return ()
         raw = self._bytes(name)
         if raw is None:
             return ()

@@ -107,6 +107,7 @@ class Model(Part):
     exam_truncated_prompts: int | None
     exam_near_ties: int | None
     generative_accuracy: Number
+    """Of answers that the model wrote itself; None where it was not asked to."""
     generative_invalid_rate: Number
     generative_gap: Gap | None
     format_collapse: bool | None
@@ -162,6 +163,18 @@ class Curve(Part):
     loss_by_source: list[SourceLoss]
 
 
+class SourceHeldout(Part):
+    name: str
+    bpb: list[Number]
+
+
+class Heldout(Part):
+    """Bits per byte of held-out text, measured during training."""
+
+    tokens: list[int]
+    sources: list[SourceHeldout]
+
+
 class Cost(Part):
     train_seconds: float
     tokens_per_second: float
@@ -186,6 +199,7 @@ class Arm(Model):
     verdicts: list[Verdict]
     replayed_verdict: Verdict | None
     curve: Curve | None
+    heldout: Heldout | None
     cost: Cost | None
     receipt: dict[str, Any] | None
 

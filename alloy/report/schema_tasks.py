@@ -58,12 +58,12 @@ class DomainTask(Part):
     rouge1: Number
     rouge2: Number
     rougeL: Number
-    flagged: dict[str, float] | None
+    flagged: dict[str, Number] | None
     likelihood: dict[str, Any] | None
     recall_at_precision: dict[str, Number] | None
     precision_recall: dict[str, Any] | None
     """``points`` are [threshold, precision, recall]."""
-    answer_tokens: dict[str, float] | None
+    answer_tokens: dict[str, Number] | None
     empty_answers: int | None
     unfinished_answers: int | None
     truncated_prompts: int | None

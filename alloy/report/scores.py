@@ -78,6 +78,24 @@ def curve(entry: Entry) -> Tree | None:
     }
 
 
+def heldout_curve(entry: Entry) -> Tree | None:
+    """Bits per byte of each source over tokens, as they were measured during training."""
+    rows = entry.heldout
+    if not rows:
+        return None
+    names = sorted({name for row in rows for name in row.sources})
+    return {
+        "tokens": [row.tokens for row in rows],
+        "sources": [
+            {
+                "name": name,
+                "bpb": [row.sources[name].bpb if name in row.sources else None for row in rows],
+            }
+            for name in names
+        ],
+    }
+
+
 def finite(value: Any) -> float | None:
     """The number, or None where it is none: NaN and infinity have no place in JSON."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -172,7 +190,7 @@ def _wilson(rows: Sequence[ExamRow]) -> list[float] | None:
 
 def _domain_task(name: str, entry: Entry) -> Tree:
     told = entry.summary.domain[name]
-    fields = {key: getattr(told, key) for key in DomainSummary.model_fields}
+    fields = told.model_dump(include=set(DomainSummary.model_fields))
     wrong = [row for row in told.confusion if row[0] != row[1]]
     return {
         "name": name,
@@ -180,7 +198,7 @@ def _domain_task(name: str, entry: Entry) -> Tree:
         "headline": told.headline or "f1_weighted",
         "score": told.domain_f1,
         "confusion": wrong[:SHOWN],
-        "review": told.review[:SHOWN],
+        "review": fields["review"][:SHOWN],
         "records": len(entry.domain[name]),
     }
 

@@ -73,6 +73,7 @@ def _learning_rate(value: float) -> str:
 _WRITERS: dict[str, Callable[[Any], str]] = {
     "percent": lambda v: f"{100 * v:.1f}%",
     "share": _share,
+    "near_share": lambda v: "<0.1%" if 0 < v < 0.0005 else f"{100 * v:.1f}%",
     "points": lambda v: _signed(100 * v, 1),
     "signed_points": lambda v: _signed(v, 1),
     "plain_points": lambda v: f"{v:.1f}",

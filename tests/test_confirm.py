@@ -1,0 +1,152 @@
+"""Recommendation and confirmation of real, tiny trainings: a base that forgets, five shares with
+two seeds each, and what each budget makes of them."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import WORDS, tiny_recipe, train_tokenizer, write_recipe
+from one_rank import joined
+
+from alloy import training
+from alloy.commands.sweep import command
+from alloy.report.join import join_report
+from alloy.report.records import read_records
+from alloy.training import train_recipe
+from configs import CheckFailed
+from configs.load import parse_recipe
+from pretrain.job import Job, write_job
+from pretrain.worker import run_job
+
+Tree = dict[str, Any]
+pytestmark = pytest.mark.slow
+FAILING: set[str] = set()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The recipe of a sweep that was run, its ranks in this process, its evaluations real."""
+    folder = tmp_path_factory.mktemp("confirm")
+    rng = random.Random(3)
+    digits = [str(n) for n in range(100, 140)]
+    for name, words, documents in (
+        ("domain", digits, 200),
+        ("general", WORDS[:10], 400),  # half of what the base knows
+        ("known", WORDS, 400),
+        ("retention", WORDS, 60),
+    ):
+        rows = [
+            {"id": f"{name}-{i}", "text": " ".join(rng.choices(words, k=rng.randint(10, 40)))}
+            for i in range(documents)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    train_tokenizer(folder / "tokenizer.json")
+
+    def run_ranks(job: Job, _: Any) -> None:
+        if job.folder.name in FAILING:
+            raise CheckFailed("a rank died")
+        write_job(job)
+        run_job(job, lambda: False)
+
+    tree = tiny_recipe(folder, folder / "runs")
+    tree["train"] |= {"ranks": 1}
+    tree["schedule"] |= {"warmup": 0.1, "anneal": 0.2}
+    for source in tree["data"]["sources"]:
+        source |= {"max_epochs": 50, "heldout": 0.1}
+    step = 8 * 32
+    start = json.loads(json.dumps(tree)) | {"name": "start", "mix": {"general": 1.0}}
+    start["data"]["sources"][1]["path"] = str(folder / "known.jsonl")
+    start["schedule"] = tree["schedule"] | {"tokens": 60 * step, "anneal": 0.0}
+    tree["base"] = {"model": str(folder / "runs/start")}
+    tree["schedule"] |= {"tokens": 20 * step, "peak_lr": 0.002}
+    tree["sweep"] = {"general": [0, 0.1, 0.3, 0.6, 1], "seeds": [0, 1]}
+    tree["budget"] = {"retention_bpb": 0.1}
+    with pytest.MonkeyPatch.context() as patch, joined():
+        patch.setattr(training, "run_ranks", run_ranks)
+        train_recipe(parse_recipe(start), lambda _: None)
+        path = write_recipe(folder / "sweep.yaml", tree)
+        assert CliRunner().invoke(command, [str(path)]).exit_code == 0
+        yield path
+
+
+def report_of(path: Path) -> Tree:
+    return join_report(read_records(path.parent / "runs/tiny"))
+
+
+def rises(path: Path) -> dict[float, float]:
+    """Mean rise of retention bits per byte by general share."""
+    found: dict[float, list[float]] = {}
+    for arm in report_of(path)["arms"]:
+        if arm["kind"] in ("arm", "control"):
+            change = arm["change"]["retention_bpb"]["change"]
+            found.setdefault(arm["general_share"], []).append(change)
+    return {share: sum(values) / len(values) for share, values in found.items()}
+
+
+def sweep_again(path: Path, budget: float, *more: str) -> Result:
+    """The same arms, which are not trained again, under another budget."""
+    told = [str(path), "--set", f"budget.retention_bpb={budget}", *more]
+    return CliRunner().invoke(command, told, standalone_mode=False)
+
+
+def test_a_recommended_share_is_trained_and_judged(swept: Path) -> None:
+    rise = rises(swept)
+    assert rise[0] > rise[0.3] > rise[1] > 0
+    budget = round((rise[0] + 2 * rise[0.3]) / 3, 4)
+    first = sweep_again(swept, budget)
+    assert first.exit_code == 0, first.stdout
+    assert "is the smallest share whose predicted loss keeps the budget" in first.stdout
+    arms = len(report_of(swept)["arms"])
+    done = sweep_again(swept, budget, "--confirm")
+    assert done.exit_code == 0, done.stdout
+    assert "side the predicted" in done.stdout.splitlines()[-1]
+    assert "Retention bpb budget" in done.stdout.splitlines()[-1]
+    report = report_of(swept)
+    assert len(report["arms"]) == arms + 1
+    arm, (told,) = report["arms"][-1], report["confirmations"]
+    assert 0 < arm["general_share"] < 1
+    assert arm["kind"] == "confirm"
+    for one in told["predictions"]:
+        low, high = one["interval"]
+        assert one["inside"] == (low <= one["measured"] <= high)
+    assert any(one["quantity"] == "retention_bpb" for one in told["predictions"])
+    assert all(law["runs"] == 10 for law in report["law"] if law["quantity"] == "retention_bpb")
+
+
+def test_no_ratio_keeps_a_budget_that_general_text_alone_breaks(swept: Path) -> None:
+    strict = sweep_again(swept, 1e-4)
+    assert strict.exit_code == 0
+    assert "No ratio keeps this budget" in strict.stdout
+    assert report_of(swept)["recommendation"]["answer"] == "no_ratio"
+    refused = sweep_again(swept, 1e-4, "--confirm")
+    assert isinstance(refused.exception, CheckFailed)
+    assert "there is no share to confirm: No ratio keeps" in refused.exception.message
+
+
+def test_a_sweep_that_does_not_bracket_the_answer_names_shares(swept: Path) -> None:
+    for shares, budget in (("[0, 0.1, 0.3, 0.6]", 1e-4), ("[0.1, 0.3, 0.6, 1]", 50.0)):
+        done = sweep_again(swept, budget, "--set", f"sweep.general={shares}")
+        assert "The sweep does not bracket the answer" in done.stdout, shares
+        assert "Add these shares: " in done.stdout
+        told = report_of(swept)["recommendation"]
+        assert told["answer"] == "not_bracketed"
+        least, most = json.loads(shares)[0], json.loads(shares)[-1]
+        assert all(share < least or share > most for share in told["add_shares"])
+
+
+def test_a_failed_arm_is_reported_and_the_rest_is_kept(swept: Path) -> None:
+    FAILING.add("general_0.9_seed_0")
+    shares = "sweep.general=[0, 0.1, 0.3, 0.6, 0.9, 1]"
+    done = sweep_again(swept, 0.1, "--set", shares)
+    FAILING.clear()
+    assert isinstance(done.exception, CheckFailed)
+    assert "1 arms failed: general_0.9_seed_0: a rank died" in done.exception.message
+    report = report_of(swept)
+    failed = [arm["name"] for arm in report["arms"] if arm["failed"]]
+    assert failed == ["general_0.9_seed_0"]
+    assert "general_0.9_seed_0 failed" in str(report["caveats"])
+    assert sweep_again(swept, 0.1, "--set", shares).exit_code == 0

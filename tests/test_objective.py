@@ -1,0 +1,167 @@
+"""The loss against its closed form: z-loss, and cross-entropy computed in chunks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_recipe
+from one_rank import joined, rows_of, train_here
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from checkpoints.folder import chosen
+from checkpoints.tensors import EXP_AVG, WEIGHTS, read
+from configs import UserError
+from configs.load import parse_recipe
+from pretrain import worker
+from pretrain.objective import Objective, chunked_head, require_plain_logits, row_losses
+
+ROWS, SEQ_LEN, WORDS = 2, 9, 23
+GRADIENT_TOLERANCE = 1e-6
+"""Between float32 and its closed form in float64, and between whole and chunked."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_rank() -> Iterator[None]:
+    with joined():
+        yield
+
+
+def batch(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, WORDS, (ROWS, SEQ_LEN), generator=draw)
+    labels = torch.randint(0, WORDS, (ROWS, SEQ_LEN), generator=draw)
+    labels[torch.rand(labels.shape, generator=draw) < 0.4] = -100
+    return ids, labels
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 1e-4, 0.3])
+@pytest.mark.parametrize("seed", range(5))
+def test_z_loss_by_its_closed_form(seed: int, z_loss: float) -> None:
+    """Loss and gradient in float64: softmax (1 + 2 z log Z) - one-hot, where there is a target."""
+    _, labels = batch(seed)
+    draw = torch.Generator().manual_seed(seed)
+    logits = (3 * torch.randn(ROWS, SEQ_LEN, WORDS, generator=draw)).requires_grad_()
+    objective, nll = row_losses(logits, labels, z_loss)
+    objective.sum().backward()
+    exact = logits.detach().double()
+    log_z = exact.exp().sum(-1).log()
+    there = (labels != -100).double()
+    hot = torch.nn.functional.one_hot(labels.clamp(min=0), WORDS).double()
+    plain = (log_z - (exact * hot).sum(-1)) * there
+    assert torch.allclose(nll.double(), plain.sum(1), rtol=1e-6)
+    expected = (plain + z_loss * log_z.square() * there).sum(1)
+    assert torch.allclose(objective.detach().double(), expected, rtol=1e-6)
+    share = (exact - log_z[..., None]).exp()
+    slope = (share * (1 + 2 * z_loss * log_z)[..., None] - hot) * there[..., None]
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad.double(), slope, atol=GRADIENT_TOLERANCE)
+
+
+def tiny_model(model_type: str = "llama", **changed: Any) -> Any:
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    config = AutoConfig.for_model(
+        model_type, **sizes, num_attention_heads=2, vocab_size=WORDS, pad_token_id=0, **changed
+    )
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def forward_of(model: Any) -> Any:
+    return lambda **inputs: model(**inputs, use_cache=False).logits
+
+
+@pytest.mark.parametrize("positions", [1, 5, 100])
+@pytest.mark.parametrize("z_loss", [0.0, 0.01])
+@pytest.mark.parametrize("tied", [False, True])
+def test_chunks_change_neither_loss_nor_gradients(
+    tied: bool, z_loss: float, positions: int
+) -> None:
+    ids, labels = batch(0)
+    found = []
+    for chunked in (False, True):
+        model = tiny_model(tie_word_embeddings=tied)
+        head = chunked_head(model, z_loss, positions * WORDS) if chunked else None
+        objective = Objective(z_loss, head)
+        loss, nll = objective(forward_of(model), {"input_ids": ids}, labels)
+        (loss * torch.tensor([1.0, 0.5])).sum().backward()
+        gradients = {n: p.grad for n, p in model.named_parameters()}
+        found.append((loss, nll, gradients, list(model.state_dict())))
+    (loss, nll, gradients, names), (other, other_nll, found_gradients, found_names) = found
+    assert names == found_names
+    assert torch.allclose(other, loss, rtol=1e-6)
+    assert torch.allclose(other_nll, nll, rtol=1e-6)
+    for name, gradient in gradients.items():
+        assert torch.allclose(found_gradients[name], gradient, atol=GRADIENT_TOLERANCE), name
+
+
+def test_no_chunk_holds_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    plain = torch.nn.functional.cross_entropy
+
+    def watched(logits: torch.Tensor, *arguments: Any, **keys: Any) -> torch.Tensor:
+        sizes.append(logits.shape[0])
+        return plain(logits, *arguments, **keys)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", watched)
+    model, (ids, labels) = tiny_model(), batch(1)
+    objective = Objective(0.0, chunked_head(model, 0.0, 4 * WORDS))
+    objective(forward_of(model), {"input_ids": ids}, labels)[0].sum().backward()
+    assert sizes == [4, 4, 4, 4, 2, 2, 4, 4, 4, 4], "forward, and again from the last one"
+
+
+def test_labels_do_not_outlive_their_pass() -> None:
+    model, (ids, labels) = tiny_model(), batch(1)
+    objective = Objective(0.0, chunked_head(model, 0.0))
+    objective(forward_of(model), {"input_ids": ids}, labels)
+    assert model(ids).logits.shape == (ROWS, SEQ_LEN, WORDS)
+
+    def fails(**_: Any) -> torch.Tensor:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        objective(fails, {}, labels)
+    assert objective.head is not None
+    assert objective.head.labels is None
+
+
+def test_heads_whose_logits_are_changed_afterwards_are_refused() -> None:
+    capped = tiny_model("gemma2", num_key_value_heads=1, head_dim=8, final_logit_softcapping=1.0)
+    with pytest.raises(UserError, match="changes its logits after the head"):
+        require_plain_logits(forward_of(capped), capped, chunked_head(capped, 0.0))
+    plain = tiny_model()
+    require_plain_logits(forward_of(plain), plain, chunked_head(plain, 0.0))
+    headless = tiny_model()
+    headless.set_output_embeddings(torch.nn.Sequential())
+    with pytest.raises(UserError, match="is Sequential, not a linear layer"):
+        chunked_head(headless, 0.0)
+
+
+def recipe(tiny: Path, home: Path, name: str, **train: Any) -> dict[str, Any]:
+    keys = {"precision": "fp32", "ranks": 1, "micro_batch_rows": 2, "z_loss": 0.01, **train}
+    raw = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
+    keys["deepspeed"] = raw if train["zero"] == 3 else {}
+    return {**tiny_recipe(tiny, home, train=keys), "name": name}
+
+
+@pytest.mark.parametrize("zero", [0, 2, 3])
+def test_runs_in_chunks(
+    zero: int, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole runs, with a tied head that ZeRO 3 gathers, activations recomputed around it."""
+    monkeypatch.setattr(worker, "chunked_head", lambda *a: chunked_head(*a, chunk_logits=401 * 7))
+    whole = train_here(recipe(tiny, tmp_path, "whole", zero=zero), monkeypatch)
+    keys = {"zero": zero, "cross_entropy": "chunked", "activation_checkpointing": True}
+    chunked = train_here(recipe(tiny, tmp_path, "chunked", **keys), monkeypatch)
+    assert rows_of(chunked, "loss") == pytest.approx(rows_of(whole, "loss"), abs=1e-6)
+    for kind in (WEIGHTS, EXP_AVG):
+        found = dict(read(chosen(chunked), kind))
+        for name, tensor in read(chosen(whole), kind):
+            assert torch.allclose(found[name], tensor, atol=1e-5), name
+
+
+def test_compiled_chunks_are_refused(tiny: Path, tmp_path: Path) -> None:
+    tree = recipe(tiny, tmp_path, "x", zero=2, compile=True, cross_entropy="chunked")
+    with pytest.raises(UserError, match=r"train\.compile goes with"):
+        parse_recipe(tree)
