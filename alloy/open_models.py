@@ -16,7 +16,7 @@ from huggingface_hub.errors import HFValidationError
 from pydantic import Field
 
 from configs import CheckFailed
-from configs.recipe import Section
+from configs.section import Section
 from configs.units import Count
 
 _FILE = Path(__file__).with_name("open_models.yaml")

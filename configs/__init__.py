@@ -7,27 +7,26 @@ units.py    "500M" -> 500000000 tokens, "25%" -> 0.25
 section.py  what all sections share
 evals.py    the section of what is measured
 sweep.py    the section of a ratio sweep
-recipe.py   the other sections and their checks
+base.py     the section of the checkpoint that training starts from
+data.py     the sections of sources, and of how they become rows
+mix.py      the sections of how sources share the training
+schedule.py  the section of length and learning rate
+train.py    the section of how steps are computed
+recipe.py   all sections together, and what must fit between them
 reference.py  docs/recipe.md, from the sections
 load.py     YAML and --set overrides to a Recipe; unknown keys name the nearest one
 """
 
+from configs.base import Base
+from configs.data import Data, Source
 from configs.errors import AlloyError, CheckFailed, UserError
 from configs.evals import DomainTask, Evals, MmluTask
 from configs.load import load_recipe
-from configs.recipe import (
-    LR_PHASES,
-    Base,
-    Budget,
-    Data,
-    Mix,
-    PhaseMix,
-    Recipe,
-    Schedule,
-    Source,
-    Train,
-)
+from configs.mix import Mix, PhaseMix
+from configs.recipe import Budget, Recipe
+from configs.schedule import LR_PHASES, Schedule
 from configs.sweep import Sweep
+from configs.train import Train
 
 __all__ = [
     "LR_PHASES",
