@@ -1,6 +1,7 @@
-"""alloy eval: measure one model."""
+"""alloy eval: measure one model, or a run at the ends of its stages."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,13 +10,16 @@ from alloy.commands.shared import emit, load, recipe_options, show
 from alloy.evaluation import evaluate
 from alloy.hub import hugging_face_folder
 from alloy.planning import plan_recipe
+from alloy.stages import evaluate_stages
 from alloy.sweep import reference_model
 from alloy.training import run_folder
+from configs import UserError
 
 
 @click.command("eval")
 @click.option("--model", help="Run folder, Hugging Face folder or hub id; default: the base.")
 @click.option("--out", type=Path, help="Folder of the records.")
+@click.option("--stages", is_flag=True, help="The recipe's own run, at the ends of its stages.")
 @recipe_options
 def command(
     recipe_path: str,
@@ -23,10 +27,22 @@ def command(
     as_json: bool,
     model: str | None,
     out: Path | None,
+    stages: bool,
 ) -> None:
     """Measure a model on the exam, domain tasks and held-out text of RECIPE."""
     recipe = load(recipe_path, overrides)
+    if stages and (model or out):
+        raise UserError("--stages measures the recipe's own run", "leave --model and --out away")
     build_recipe(recipe, show)
+    if stages:
+        found = evaluate_stages(recipe, plan_recipe(recipe), show)
+        if as_json:
+            emit({str(step): summary for step, summary in found.items()})
+            return
+        for step, summary in found.items():
+            click.echo(f"step {step}")
+            _print(summary)
+        return
     chosen = hugging_face_folder(model, None) if model else reference_model(recipe)
     name = Path(model).name if model else "base"
     folder = out or run_folder(recipe) / "evals" / name
@@ -34,6 +50,11 @@ def command(
     if as_json:
         emit(summary)
         return
+    _print(summary)
+    click.echo(str(folder))
+
+
+def _print(summary: dict[str, Any]) -> None:
     if summary["exam"] is not None:
         click.echo(f"exam accuracy {summary['exam']['accuracy']:.4f} of {summary['exam']['n']}")
     for task, scores in summary["domain"].items():
@@ -43,4 +64,3 @@ def command(
         click.echo(f"{source} ({scores['role']}) bits per byte {scores['bpb']:.4f}")
     for caveat in summary["caveats"]:
         click.echo(f"caveat: {caveat}", err=True)
-    click.echo(str(folder))
