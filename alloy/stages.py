@@ -1,6 +1,6 @@
 """The exam at the ends of a run's stages: each kept checkpoint is exported and measured.
 
-    run folder ─▶ pinned checkpoints ─▶ stages/STEP (Hugging Face) ─▶ evals/STEP
+run folder ─▶ pinned checkpoints ─▶ stages/STEP (Hugging Face) ─▶ evals/STEP
 """
 
 from collections.abc import Callable
