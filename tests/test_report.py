@@ -141,7 +141,7 @@ def every_file(folder: Path) -> list[Path]:
 def test_any_missing_or_damaged_file_is_said_and_nothing_fails(tmp_path: Path) -> None:
     write_sweep(tmp_path, n=40)
     files = [p for p in every_file(tmp_path) if p.parent.name in ("base", "general_0")]
-    assert len(files) == 4 + 4 + 3
+    assert len(files) == 4 + 4 + 4
     for path in files:
         whole = path.read_bytes()
         name = path.relative_to(tmp_path).as_posix()

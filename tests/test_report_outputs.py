@@ -142,18 +142,19 @@ def test_the_gate_judges_the_confirming_run_and_never_nothing(own_sweep: Path) -
 # --- model card ------------------------------------------------------------------------------
 
 
-def test_the_model_card_tells_the_arm_and_its_limits(own_sweep: Path, whole_report: Tree) -> None:
+def test_the_model_card_tells_the_arm_and_its_limits(own_sweep: Path) -> None:
+    report = load(own_sweep)
     done = CliRunner().invoke(command, [str(own_sweep), "--model-card", "--arm", "general_0.5"])
     assert done.exit_code == 0
     card = (own_sweep / "model_card.md").read_text(encoding="utf-8")
     front, body = card.removeprefix("---\n").split("---\n", 1)
     assert yaml.safe_load(front)["tags"] == ["continued-pretraining", "alloy"]
-    arm = whole_report["arms"][3]
-    assert f"| Domain F1 (weighted) | {whole_report['base']['domain_f1']:.3f} |" in body
+    arm = report["arms"][3]
+    assert f"| Domain F1 (weighted) | {report['base']['domain_f1']:.3f} |" in body
     assert f"{100 * arm['exam_accuracy']:.1f}%" in body
-    assert all(c["text"][:20] in body.replace("\\", "") for c in whole_report["caveats"])
+    assert all(c["text"][:20] in body.replace("\\", "") for c in report["caveats"])
     with pytest.raises(UserError, match="names no arm"):
-        model_card(load(own_sweep))
+        model_card(report)
 
 
 def test_a_hostile_base_cannot_break_the_front_matter(own_sweep: Path) -> None:
