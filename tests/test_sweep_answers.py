@@ -1,4 +1,4 @@
-"""What a sweep of real, tiny trainings answers where there is no share to recommend, and where an arm
+"""What a sweep of real, tiny trainings answers where no share can be recommended, and where an arm
 fails: a base that forgets, five shares with two seeds each."""
 
 import json
