@@ -11,8 +11,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from checkpoints.folder import sync_folder
-from configs import CheckFailed
+from checkpoints.folder import MANIFEST, sync_folder
+from configs import CheckFailed, UserError
 
 LOGIT_TOLERANCE = 1e-5
 """Largest difference in fp32 between the logits of a model and of its reloaded export."""
@@ -23,8 +23,10 @@ def export_folder(model: PreTrainedModel, tokenizer: str, target: Path) -> None:
     """Write ``model`` (fp32) and its tokenizer to ``target``, replacing it as a whole.
 
     ``tokenizer`` is a tokenizer.json, a folder or a hub id. Raises CheckFailed where the reloaded
-    logits differ by more than LOGIT_TOLERANCE; then ``target`` is left as it was.
+    logits differ by more than LOGIT_TOLERANCE, and UserError where ``target`` holds anything but an
+    exported model; then ``target`` is left as it was.
     """
+    require_replaceable(target)
     staging = target.with_name(target.name + ".incomplete")
     if staging.exists():
         shutil.rmtree(staging)
@@ -38,6 +40,21 @@ def export_folder(model: PreTrainedModel, tokenizer: str, target: Path) -> None:
         shutil.rmtree(target)
     staging.rename(target)
     sync_folder(target.parent)
+
+
+def require_replaceable(target: Path) -> None:
+    """Raises UserError where writing a model to ``target`` would remove something else: a run, a
+    checkpoint, a folder of other things."""
+    if not target.exists():
+        return
+    inside = list(target.iterdir()) if target.is_dir() else [target]
+    names = {entry.name for entry in inside}
+    model = "config.json" in names and any(n.endswith(".safetensors") for n in names)
+    if inside and (not model or MANIFEST in names or any(entry.is_dir() for entry in inside)):
+        raise UserError(
+            f"{target} holds something other than an exported model, which would be removed",
+            "give a folder that is not there yet",
+        )
 
 
 def _load_tokenizer(name: str, eos_id: int | list[int] | None) -> PreTrainedTokenizerFast:

@@ -142,7 +142,7 @@ def _seed(seed: int, device: torch.device) -> None:
     ``torch.manual_seed`` would also write down, with a formatted stack each, seeds for all kinds of
     devices that are not in use: most of a millisecond a step.
     """
-    torch.random.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
 

@@ -32,6 +32,7 @@ CPU = torch.device("cpu")
 SEQ_LEN, WORDS, WINDOW = 48, 61, 6
 TOLERANCE = 2e-6
 """On logits in fp32, whose spread is about 0.1."""
+STEPS = 6
 SIZES = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -134,8 +135,9 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-@pytest.mark.parametrize("model_type", SHAPES)
+@pytest.mark.parametrize("model_type", ["llama", "gemma2"])
 def test_flex_attention_is_the_block_mask(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full attention alone, and beside windows and soft-capping."""
     uncompiled(monkeypatch)
     model = tiny_model(model_type)
     expected = logits(model, list(ROWS))
@@ -287,6 +289,7 @@ def one_rank() -> Iterator[None]:
 def recipe(tiny: Path, home: Path, name: str, architecture: Any, **train: Any) -> dict[str, Any]:
     keys = {"zero": 2, "precision": "fp32", "ranks": 1, "micro_batch_rows": 2, **train}
     tree = tiny_recipe(tiny, home, train=keys, base={"architecture": architecture})
+    tree["schedule"]["tokens"] = STEPS * 8 * 32
     return {**tree, "name": name}
 
 
@@ -327,7 +330,7 @@ def test_models_that_look_across_documents_are_refused(
         train_here(recipe(tiny, tmp_path, "across", architecture), monkeypatch)
     tree = recipe(tiny, tmp_path, "without", architecture)
     tree["data"]["document_mask"] = False
-    assert len(read_metrics(train_here(tree, monkeypatch) / "metrics.jsonl")) == 12
+    assert len(read_metrics(train_here(tree, monkeypatch) / "metrics.jsonl")) == STEPS
 
 
 @pytest.mark.usefixtures("one_rank")

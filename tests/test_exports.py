@@ -135,6 +135,23 @@ def test_strangers_are_not_merged(run: Path) -> None:
         between(base, {**base, name: base[name][:-1]}, 0.5)
 
 
+def test_nothing_but_a_model_is_replaced(run: Path, tmp_path: Path) -> None:
+    """A run, a checkpoint, a folder of other things and a file all stay as they were."""
+    average_last(run, 2, tmp_path / "mean")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("notes")
+    checkpoint = run / "checkpoints" / step_name(2)
+    for target in (run, checkpoint, checkpoint.parent, tmp_path, tmp_path / "file"):
+        before = sorted(target.rglob("*"))
+        with pytest.raises(UserError, match="something other than an exported model"):
+            average_last(run, 3, target)
+        assert target.exists()
+        assert sorted(target.rglob("*")) == before
+    for target in ("mean", "empty"):
+        average_last(run, 3, tmp_path / target)
+        assert (tmp_path / target / "model.safetensors").is_file()
+
+
 def test_verbs(run: Path, tmp_path: Path, alloy: Any) -> None:
     done = alloy("export", run, "--average", "2", "--out", tmp_path / "mean")
     assert done.returncode == 0, done.stderr
