@@ -24,6 +24,7 @@ def recipe(tiny: Path, home: Path, name: str, **train: Any) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_two_torchrun_agents_over_loopback(
     tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
 ) -> None:
