@@ -19,6 +19,7 @@ training.py    a recipe's run folder, from the plan to the exported model
 building.py    the sources of a recipe into the store
 decontamination.py  the recipe's eval texts, looked for in its sources
 evaluation.py  a model's measurements: exam, domain tasks, bits-per-byte
+stages.py      a run measured at the ends of its stages
 arms.py        which runs a sweep is made of, and the recipe of each
 repetition.py  arms that repeat each source as often as the full run
 sharing.py     which first steps arms have in common, so that each is trained once

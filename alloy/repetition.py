@@ -97,14 +97,15 @@ def _matching_values(own: Recipe, recipe: Recipe) -> dict[str, Any]:
     values = {f"data.sources.{s.name}.max_epochs": 2 * s.max_epochs + 1 for s in full.sources}
     # The epochs follow from the part's units up to how densely its rows are packed, which
     # shifts all sources alike: one factor mends it.
-    plan = full
+    values["data.subset"] = share
+    plan = _plan_with(own, values)
     for _ in range(MOST_ROUNDS):
-        values["data.subset"] = share
-        plan = plan_recipe(with_values(own, values, origin=own.name)).plan
         asked = sum(full.epochs[source.name] * source.rows for source in plan.sources)
         if abs(plan.rows - asked) < 0.5:
             break
         share = min(share * plan.rows / asked, own.data.subset)
+        values["data.subset"] = share
+        plan = _plan_with(own, values)
     # The full run was held to the caps; rounding may take each phase of an arm a row over them.
     for source in plan.sources:
         cap = next(s.max_epochs for s in full.sources if s.name == source.name)
@@ -113,10 +114,14 @@ def _matching_values(own: Recipe, recipe: Recipe) -> dict[str, Any]:
     return values
 
 
+def _plan_with(own: Recipe, values: dict[str, Any]) -> Plan:
+    return plan_recipe(with_values(own, values, origin=own.name)).plan
+
+
 def _full_plan(own: Recipe, full_tokens: int) -> Plan:
     """The plan of an arm's recipe at the length of the full run."""
     try:
-        return plan_recipe(with_values(own, {"schedule.tokens": full_tokens}, own.name)).plan
+        return _plan_with(own, {"schedule.tokens": full_tokens})
     except UserError as error:
         raise UserError(f"sweep.full_tokens {full_tokens}: {error.message}", error.hint) from None
 

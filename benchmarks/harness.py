@@ -30,10 +30,12 @@ Row = dict[str, Any]
 @dataclass(frozen=True)
 class Ran:
     """A process that ended well: wall seconds, and the most memory that it and its children had
-    at once (proportional set size: shared pages are counted once)."""
+    at once (proportional set size: shared pages are counted once); ``own_mb`` leaves out pages of
+    mapped files, which the system takes back whenever it needs them."""
 
     seconds: float
     peak_mb: float
+    own_mb: float
     output: str
 
 
@@ -55,12 +57,12 @@ def run(command: Sequence[str], cores: int | None = None) -> Ran:
         watch = _Watch(process.pid)
         output, _ = process.communicate()
         seconds = time.perf_counter() - begin
-        peak = watch.stop()
+        peak, own = watch.stop()
         if process.returncode != 0:
             errors.seek(0)
             sys.stderr.write(errors.read().decode()[-3000:])
             raise subprocess.CalledProcessError(process.returncode, command)
-    return Ran(seconds, peak, output.decode())
+    return Ran(seconds, peak, own, output.decode())
 
 
 def peer(script: str, *arguments: object, cores: int | None = None) -> tuple[Row, Ran]:
@@ -77,17 +79,20 @@ class _Watch(threading.Thread):
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
-        self._pid, self._peak, self._ended = pid, 0.0, threading.Event()
+        self._pid, self._ended = pid, threading.Event()
+        self._peak = self._own = 0.0
         self.start()
 
     def run(self) -> None:
         while not self._ended.wait(_SAMPLE_S):
-            self._peak = max(self._peak, sum(map(_pss_mb, _family(self._pid))))
+            found = [_pss_mb(pid) for pid in _family(self._pid)]
+            self._peak = max(self._peak, sum(one["Pss"] for one in found))
+            self._own = max(self._own, sum(one["Pss"] - one["Pss_File"] for one in found))
 
-    def stop(self) -> float:
+    def stop(self) -> tuple[float, float]:
         self._ended.set()
         self.join()
-        return self._peak
+        return self._peak, self._own
 
 
 def _family(pid: int) -> list[int]:
@@ -100,12 +105,17 @@ def _family(pid: int) -> list[int]:
     return [pid, *(member for child in children for member in _family(child))]
 
 
-def _pss_mb(pid: int) -> float:
+def _pss_mb(pid: int) -> dict[str, float]:
+    found = {"Pss": 0.0, "Pss_File": 0.0}
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+        return found
+    for line in lines:
+        name, _, rest = line.partition(":")
+        if name in found:
+            found[name] = int(rest.split()[0]) / 1024
+    return found
 
 
 def machine() -> Row:

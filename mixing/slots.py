@@ -19,6 +19,8 @@ from configs import CheckFailed
 
 MARK_SLOTS = 256
 """Slots from one mark to the next. A source costs a plan one bit a mark."""
+SLOTS_AT_ONCE = 1 << 14
+"""Slots that are laid out in one go: what is in memory meanwhile is some hundred bytes a slot."""
 _DIGEST_CHARACTERS = 16
 PLAN_HINT = "the plan is damaged; make it again"
 
@@ -39,7 +41,12 @@ def slot_sequence(counts: Sequence[int], slots: int | None = None) -> np.ndarray
 
 @lru_cache(maxsize=8)
 def _slot_sequence(counts: tuple[int, ...], slots: int) -> np.ndarray:
-    sequence = slots_from(np.array(counts, np.int64), 0, np.zeros(len(counts), np.int64), slots)
+    count, come = np.array(counts, np.int64), np.zeros(len(counts), np.int64)
+    sequence = np.empty(slots, np.uint16)
+    for first in range(0, slots, SLOTS_AT_ONCE):
+        part = slots_from(count, first, come, min(SLOTS_AT_ONCE, slots - first))
+        sequence[first : first + len(part)] = part
+        come += np.bincount(part, minlength=len(counts))
     sequence.flags.writeable = False  # the cache hands the same array to every caller
     return sequence
 

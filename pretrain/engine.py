@@ -156,10 +156,11 @@ class Engine:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
         if self._zero == 0 and not self._finite_gradients():
-            # Plain AdamW would apply them; without gradients it has nothing to step.
-            for parameter in self.names.values():
-                parameter.grad = None
+            # Plain AdamW would apply them. They are not taken away, because DeepSpeed's clipping
+            # fails where no parameter has a gradient.
+            self._optimizer.step = _no_step
             self._engine.step()
+            del self._optimizer.step
             return False
         self._engine.step()
         return self._engine.was_step_applied()
@@ -262,6 +263,10 @@ class Engine:
             zero = self._engine.optimizer
             zero._hp_optimizer_states_linked = False
             zero._lazy_init_hp_params_optimizer_state()
+
+
+def _no_step(*_: Any, **__: Any) -> None:
+    """In the place of an optimizer's step that is left out."""
 
 
 def _found(tensor: torch.Tensor | None) -> torch.Tensor:

@@ -17,9 +17,12 @@ from mixing.rows import Row, RowReader
 from mixing.tokenizer import load_tokenizer
 from pretrain.job import Job, read_job
 
+Named = dict[str, torch.Tensor]
 
-def reference_losses(run: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
-    """Mean loss of each step of a finished run's plan, and the weights after the last."""
+
+def reference_losses(run: Path) -> tuple[list[float], Named, Named]:
+    """Mean loss of each step of a finished run's plan, the weights after the last, and the clipped
+    gradient of the first."""
     job = read_job(run / "job.json")
     plan = Plan.from_json(json.loads((run / "plan.json").read_text()))
     tokenizer = load_tokenizer(job.tokenizer)
@@ -32,7 +35,8 @@ def reference_losses(run: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
     torch.manual_seed(job.train.seed)
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     optimizer = adamw(model, job)
-    losses = []
+    losses: list[float] = []
+    gradient: Named = {}
     for step in range(plan.steps):
         positions = range(step * plan.batch_rows, (step + 1) * plan.batch_rows)
         rows = [reader.row(p) for p in positions]
@@ -42,11 +46,12 @@ def reference_losses(run: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
         optimizer.zero_grad()
         (total / targets).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), job.train.grad_clip)
+        gradient = gradient or {n: p.grad.clone() for n, p in model.named_parameters()}
         for group in optimizer.param_groups:
             group["lr"] = closed_form_lr(step, plan.steps, job)
         optimizer.step()
         losses.append(float(total.detach()) / targets)
-    return losses, {n: p.detach() for n, p in model.named_parameters()}
+    return losses, {n: p.detach() for n, p in model.named_parameters()}, gradient
 
 
 def adamw(model: torch.nn.Module, job: Job) -> torch.optim.AdamW:
@@ -62,14 +67,19 @@ def adamw(model: torch.nn.Module, job: Job) -> torch.optim.AdamW:
 
 
 def row_loss(model: torch.nn.Module, row: Row) -> torch.Tensor:
-    """Summed loss of a row, each of its documents run through the model alone."""
+    """Summed loss of a row, each of its documents run through the model alone.
+
+    Only whether a token is supervised is taken from the row's labels.
+    """
     total = torch.zeros(())
     for segment in range(int(row.segments.max()) + 1):
         inside = torch.from_numpy(row.segments == segment)
         ids = torch.from_numpy(row.input_ids)[inside]
         if len(ids) > 1:
             logits = model(ids[None]).logits[0]
-            total = total + torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="sum")
+            asked = torch.from_numpy(row.labels)[inside][:-1] != -100
+            nll = torch.nn.functional.cross_entropy(logits[:-1], ids[1:], reduction="none")
+            total = total + nll[asked].sum()
     return total
 
 

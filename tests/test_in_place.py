@@ -20,6 +20,8 @@ from checkpoints.folder import chosen, steps
 from checkpoints.tensors import WEIGHTS, read
 from configs.load import parse_recipe
 from evals.bpb import Window, score_documents
+from pretrain import worker
+from pretrain.engine import Engine
 from pretrain.flops import flops_per_token, mfu, peak_flops
 from pretrain.heldout import Measurement, dealt
 from pretrain.job import read_job
@@ -74,6 +76,49 @@ def test_measuring_leaves_no_trace(
     for name, tensor in weights(seen).items():
         assert tensor.equal(weights(plain)[name]), name
     assert [row["step"] for row in read_metrics(seen / "heldout.jsonl")] == list(range(13))
+
+
+@pytest.mark.parametrize("zero", [0, 3])
+@pytest.mark.parametrize("of", ["measurement", "replayed batch"])
+def test_the_live_model_is_handed_back_as_it_was(
+    of: str, zero: int, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a forward pass draws, and whichever parts of a model are in evaluation mode."""
+    passes: list[tuple[bool, bool]] = []
+    owner, name = {"measurement": (Measurement, "measure"), "replayed batch": (worker, "replayed")}[
+        of
+    ]
+    guarded, forward = getattr(owner, name), Engine.forward
+
+    def watched(*arguments: Any) -> Any:
+        engine = next(a for a in arguments if isinstance(a, Engine))
+        next(engine.module.children()).eval()
+        before = random_states(), modes(engine)
+        with monkeypatch.context() as patch:
+            patch.setattr(Engine, "forward", drawing)
+            found = guarded(*arguments)
+        assert (random_states(), modes(engine)) == before
+        engine.module.train()
+        return found
+
+    def drawing(self: Engine, **inputs: Any) -> torch.Tensor:
+        passes.append((self.module.training, torch.is_grad_enabled()))
+        random.random(), np.random.rand(), torch.rand(1)
+        return forward(self, **inputs)
+
+    monkeypatch.setattr(owner, name, watched)
+    every = {"eval_tokens": 4 * STEP_TOKENS, "checkpoint_tokens": 4 * STEP_TOKENS}
+    train_here(recipe(tiny, tmp_path, "seen", zero=zero, **every), monkeypatch)
+    assert set(passes) == {(False, False)}
+
+
+def random_states() -> list[Any]:
+    name, keys, *more = np.random.get_state()
+    return [random.getstate(), name, keys.tolist(), more, torch.get_rng_state().tolist()]
+
+
+def modes(engine: Engine) -> list[bool]:
+    return [module.training for module in engine.module.modules()]
 
 
 def test_figures_are_those_of_the_export(

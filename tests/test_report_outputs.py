@@ -154,7 +154,7 @@ def test_the_model_card_tells_the_arm_and_its_limits(own_sweep: Path) -> None:
     assert f"{100 * arm['exam_accuracy']:.1f}%" in body
     assert all(c["text"][:20] in body.replace("\\", "") for c in report["caveats"])
     with pytest.raises(UserError, match="names no arm"):
-        model_card(load(own_sweep))
+        model_card(report)
 
 
 def test_a_hostile_base_cannot_break_the_front_matter(own_sweep: Path) -> None:

@@ -1,4 +1,4 @@
-"""alloy eval: measure one model, or several in one table."""
+"""alloy eval: measure one model, several in one table, or a run at the ends of its stages."""
 
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,15 @@ from alloy.evaluation import evaluate
 from alloy.hub import hugging_face_folder
 from alloy.planning import plan_recipe
 from alloy.report.many import HEADER, many_models, table_rows
+from alloy.stages import evaluate_stages
 from alloy.sweep import reference_name
 from alloy.training import run_folder
+from checkpoints.folder import step_name
 from configs import Recipe, UserError
 
 BASE = "base"
+Measured = tuple[str, Path, dict[str, Any]]
+"""Name in the table, folder of the records, summary."""
 
 
 @click.command("eval")
@@ -26,6 +30,7 @@ BASE = "base"
     help="Run folder, Hugging Face folder, hub id, or base; default: base. Several: one table.",
 )
 @click.option("--out", type=Path, help="Folder of the records; of several models one in it each.")
+@click.option("--stages", is_flag=True, help="The recipe's own run, at the ends of its stages.")
 @recipe_options
 def command(
     recipe_path: str,
@@ -33,26 +38,42 @@ def command(
     as_json: bool,
     models: tuple[str, ...],
     out: Path | None,
+    stages: bool,
 ) -> None:
     """Measure models on the exam, the tasks and the held-out text of RECIPE."""
     recipe = load(recipe_path, overrides)
-    wanted = _named(recipe, models or (BASE,))
+    if stages and (models or out):
+        raise UserError("--stages measures the recipe's own run", "leave --model and --out away")
+    found = _stages(recipe) if stages else _models(recipe, models or (BASE,), out)
+    folders = [(name, folder) for name, folder, _ in found]
+    many = many_models(folders) if len(folders) > 1 else None
+    if as_json:
+        emit(many or found[0][2])
+    elif many:
+        _print_many(many)
+    else:
+        _print_one(found[0][2], folders[0][1])
+
+
+def _models(recipe: Recipe, models: tuple[str, ...], out: Path | None) -> list[Measured]:
+    wanted = _named(recipe, models)
     places = {name: hugging_face_folder(*named) for name, named in wanted.items()}
     build_recipe(recipe, show)
     planned = plan_recipe(recipe)
-    folders, summary = [], {}
+    found = []
     for name, named in wanted.items():
         folder = out or run_folder(recipe) / "evals" / name
         folder = folder if out is None or len(wanted) == 1 else out / name
         summary = evaluate(recipe, planned, places[name], folder, name, show, named)
-        folders.append((name, folder))
-    many = many_models(folders) if len(folders) > 1 else None
-    if as_json:
-        emit(many or summary)
-    elif many:
-        _print_many(many)
-    else:
-        _print_one(summary, folders[0][1])
+        found.append((name, folder, summary))
+    return found
+
+
+def _stages(recipe: Recipe) -> list[Measured]:
+    build_recipe(recipe, show)
+    summaries = evaluate_stages(recipe, plan_recipe(recipe), show)
+    evals = run_folder(recipe) / "evals"
+    return [(step_name(s), evals / step_name(s), told) for s, told in summaries.items()]
 
 
 def _named(recipe: Recipe, models: tuple[str, ...]) -> dict[str, tuple[str, str | None]]:

@@ -1,5 +1,5 @@
-"""Recommendation and confirmation of real, tiny trainings: a base that forgets, five shares with
-two seeds each, and what each budget makes of them."""
+"""What a sweep of real, tiny trainings answers where no share can be recommended, and where an arm
+fails: a base that forgets, five shares with two seeds each."""
 
 import json
 import random
@@ -35,7 +35,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     digits = [str(n) for n in range(100, 140)]
     for name, words, documents in (
         ("domain", digits, 200),
-        ("general", WORDS[:10], 400),  # half of what the base knows
+        ("general", WORDS[:17], 400),  # most of what the base knows
         ("known", WORDS, 400),
         ("retention", WORDS, 60),
     ):
@@ -62,7 +62,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     start["data"]["sources"][1]["path"] = str(folder / "known.jsonl")
     start["schedule"] = tree["schedule"] | {"tokens": 60 * step, "anneal": 0.0}
     tree["base"] = {"model": str(folder / "runs/start")}
-    tree["schedule"] |= {"tokens": 20 * step, "peak_lr": 0.002}
+    tree["schedule"] |= {"tokens": 30 * step, "peak_lr": 0.01}
     tree["sweep"] = {"general": [0, 0.1, 0.3, 0.6, 1], "seeds": [0, 1]}
     tree["budget"] = {"retention_bpb": 0.1}
     with pytest.MonkeyPatch.context() as patch, joined():
@@ -77,44 +77,10 @@ def report_of(path: Path) -> Tree:
     return join_report(read_records(path.parent / "runs/tiny"))
 
 
-def rises(path: Path) -> dict[float, float]:
-    """Mean rise of retention bits per byte by general share."""
-    found: dict[float, list[float]] = {}
-    for arm in report_of(path)["arms"]:
-        if arm["kind"] in ("arm", "control"):
-            change = arm["change"]["retention_bpb"]["change"]
-            found.setdefault(arm["general_share"], []).append(change)
-    return {share: sum(values) / len(values) for share, values in found.items()}
-
-
 def sweep_again(path: Path, budget: float, *more: str) -> Result:
     """The same arms, which are not trained again, under another budget."""
     told = [str(path), "--set", f"budget.retention_bpb={budget}", *more]
     return CliRunner().invoke(command, told, standalone_mode=False)
-
-
-def test_a_recommended_share_is_trained_and_judged(swept: Path) -> None:
-    rise = rises(swept)
-    assert rise[0] > rise[0.3] > rise[1] > 0
-    budget = round((rise[0] + 2 * rise[0.3]) / 3, 4)
-    first = sweep_again(swept, budget)
-    assert first.exit_code == 0, first.stdout
-    assert "is the smallest share whose predicted loss keeps the budget" in first.stdout
-    arms = len(report_of(swept)["arms"])
-    done = sweep_again(swept, budget, "--confirm")
-    assert done.exit_code == 0, done.stdout
-    assert "side the predicted" in done.stdout.splitlines()[-1]
-    assert "Retention bpb budget" in done.stdout.splitlines()[-1]
-    report = report_of(swept)
-    assert len(report["arms"]) == arms + 1
-    arm, (told,) = report["arms"][-1], report["confirmations"]
-    assert 0 < arm["general_share"] < 1
-    assert arm["kind"] == "confirm"
-    for one in told["predictions"]:
-        low, high = one["interval"]
-        assert one["inside"] == (low <= one["measured"] <= high)
-    assert any(one["quantity"] == "retention_bpb" for one in told["predictions"])
-    assert all(law["runs"] == 10 for law in report["law"] if law["quantity"] == "retention_bpb")
 
 
 def test_no_ratio_keeps_a_budget_that_general_text_alone_breaks(swept: Path) -> None:

@@ -1,0 +1,46 @@
+"""The exam at the ends of a run's stages: each kept checkpoint is exported and measured.
+
+run folder ─▶ pinned checkpoints ─▶ stages/STEP (Hugging Face) ─▶ evals/STEP
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alloy.evaluation import evaluate
+from alloy.planning import Planned
+from alloy.starting import run_folder
+from checkpoints.export import export_folder
+from checkpoints.folder import chosen, pinned_steps, step_name
+from configs import Recipe, UserError
+from pretrain.job import JOB, read_job
+from pretrain.model import model_from
+
+
+def evaluate_stages(
+    recipe: Recipe, planned: Planned, show: Callable[[str], None]
+) -> dict[int, dict[str, Any]]:
+    """{step: summary} of the run's stage ends so far, which may be while it is still training.
+
+    What is exported already, or measured, is not done again. Raises UserError where no stage has
+    ended yet, and for a damaged checkpoint.
+    """
+    run = run_folder(recipe)
+    ends = sorted(pinned_steps(run / "checkpoints"))
+    if not ends:
+        raise UserError(f"{run}: no stage has ended yet", "train the recipe first")
+    found = {}
+    for step in ends:
+        name = step_name(step)
+        folder = _exported(run, step, run / "stages" / name)
+        found[step] = evaluate(recipe, planned, folder, run / "evals" / name, name, show)
+    return found
+
+
+def _exported(run: Path, step: int, target: Path) -> Path:
+    """An export is put in place as a whole: what is there is complete."""
+    if not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        tokenizer = read_job(run / JOB).tokenizer
+        export_folder(model_from(chosen(run, step)), tokenizer, target)
+    return target
