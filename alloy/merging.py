@@ -77,6 +77,19 @@ def merge_residual(
     return _written(trained.model, merged, tuned.tokenizer, record, out)
 
 
+def told(run: Path, used: Sequence[int]) -> list[str]:
+    """Which checkpoints of a run were taken as its last good ones, and which damaged ones were
+    passed over."""
+    passed = [s for s in steps(run / "checkpoints") if s > min(used) and s not in used]
+    lines = [f"{run}: step {', '.join(map(str, sorted(used)))}"]
+    if passed:
+        damaged = ", ".join(map(str, passed))
+        lines.append(
+            f"warning: {run}: step {damaged} damaged and passed over, see `alloy checkpoints {run}`"
+        )
+    return lines
+
+
 def average_last(run: Path, count: int, out: Path) -> dict[str, Any]:
     """Write the mean of the last ``count`` good checkpoints of a run to ``out``."""
     root = run / "checkpoints"

@@ -11,7 +11,7 @@ from conftest import tiny_recipe
 from one_rank import joined, train_here
 from transformers import AutoModelForCausalLM
 
-from alloy.merging import average_last, merge_between, merge_residual, open_part
+from alloy.merging import average_last, merge_between, merge_residual, open_part, told
 from checkpoints.export import LOGIT_TOLERANCE
 from checkpoints.folder import open_checkpoint, step_name
 from checkpoints.merge import between, mean, residual
@@ -152,6 +152,15 @@ def test_nothing_but_a_model_is_replaced(run: Path, tmp_path: Path) -> None:
         assert (tmp_path / target / "model.safetensors").is_file()
 
 
+def test_damaged_checkpoints_that_are_passed_over_are_said(run: Path) -> None:
+    assert told(run, [1, 3]) == [
+        f"{run}: step 1, 3",
+        f"warning: {run}: step 2 damaged and passed over, see `alloy checkpoints {run}`",
+    ]
+    assert told(run, [3]) == [f"{run}: step 3"]
+    assert told(run / "checkpoints" / step_name(1), [1])[1:] == []
+
+
 def test_verbs(run: Path, tmp_path: Path, alloy: Any) -> None:
     done = alloy("export", run, "--average", "2", "--out", tmp_path / "mean")
     assert done.returncode == 0, done.stderr
@@ -161,3 +170,5 @@ def test_verbs(run: Path, tmp_path: Path, alloy: Any) -> None:
     done = alloy("merge", *arguments, "--lambda", "0.5", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["lambda"] == 0.5
+    assert f"{run}: step 3\n" in done.stderr
+    assert "Loading weights" not in done.stderr

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import click
+from transformers.utils import logging as transformers_logging
 
-from alloy.merging import average_last
+from alloy.commands.shared import show
+from alloy.merging import average_last, told
 from checkpoints.export import export_folder
 from checkpoints.folder import chosen
 from configs import UserError
@@ -19,12 +21,17 @@ from pretrain.model import model_from
 @click.argument("run", type=Path)
 def command(run: Path, out: Path, step: int | None, average: int | None) -> None:
     """Write a checkpoint of RUN, or the mean of its last ones, as a Hugging Face folder."""
+    transformers_logging.disable_progress_bar()
     if average is not None and step is not None:
         raise UserError("--step and --average name different models", "give one of them")
     if average is not None:
-        average_last(run, average, out)
-        click.echo(str(out))
-        return
-    job = read_job(run / JOB)
-    export_folder(model_from(chosen(run, step)), job.tokenizer, out)
+        record = average_last(run, average, out)
+        lines = told(run, [part["step"] for part in record["of"]])
+    else:
+        job = read_job(run / JOB)
+        checkpoint = chosen(run, step)
+        export_folder(model_from(checkpoint), job.tokenizer, out)
+        lines = told(run, [checkpoint.step]) if step is None else []
+    for line in lines:
+        show(line)
     click.echo(str(out))

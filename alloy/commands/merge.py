@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import click
+from transformers.utils import logging as transformers_logging
 
-from alloy.commands.shared import emit
-from alloy.merging import merge_between, merge_residual, open_part
+from alloy.commands.shared import emit, show
+from alloy.merging import merge_between, merge_residual, open_part, told
 from configs import UserError
 
 
@@ -27,14 +28,20 @@ def command(
     as_json: bool,
 ) -> None:
     """Write base + lambda x (trained - base), or with --add trained + lambda x (added - base)."""
+    transformers_logging.disable_progress_bar()
     if share is None and tuned is None:
         raise UserError("no --lambda", "0 is the base, 1 the trained model; 0.5 lies between")
-    parts = open_part(base, base_revision), open_part(trained)
+    parts = [open_part(base, base_revision), open_part(trained)]
+    parts += [] if tuned is None else [open_part(tuned)]
+    for part in parts:
+        if "step" in part.origin:
+            for line in told(Path(part.name), [part.origin["step"]]):
+                show(line)
     if tuned is None:
         assert share is not None
-        record = merge_between(*parts, share, out)
+        record = merge_between(parts[0], parts[1], share, out)
     else:
-        record = merge_residual(*parts, open_part(tuned), 1.0 if share is None else share, out)
+        record = merge_residual(parts[0], parts[1], parts[2], 1.0 if share is None else share, out)
     if as_json:
         emit(record)
     else:
