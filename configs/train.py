@@ -47,9 +47,11 @@ class Train(Section):
     """How attention is computed. auto: on a GPU flash attention where it is installed, else flex
     attention; on a CPU SDPA; eager where the model has no other. What is named and cannot be had
     is refused."""
-    cross_entropy: Literal["whole", "chunked"] = "whole"
+    cross_entropy: Literal["whole", "chunked", "fused"] = "whole"
     """chunked: logits are computed for some positions at a time and again in the backward pass:
-    less memory, one more product of the head. For models whose logits are the head's."""
+    less memory, one more product of the head. fused: torch's linear_cross_entropy, without z_loss;
+    in bf16 it rounds the reported loss of each token. Both are for models whose logits are the
+    head's."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     offload_optimizer: bool = False
@@ -70,6 +72,8 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:
-        if self.compile and self.cross_entropy == "chunked":
+        if self.compile and self.cross_entropy != "whole":
             raise ValueError("train.compile goes with train.cross_entropy: whole only")
+        if self.z_loss and self.cross_entropy == "fused":
+            raise ValueError("train.z_loss goes with train.cross_entropy: whole or chunked")
         return self

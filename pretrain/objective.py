@@ -2,8 +2,10 @@
 
 whole:    model ─▶ logits (rows, seq_len, vocab) ─▶ row losses
 chunked:  model ─▶ head computes losses, some positions at a time ─▶ row losses
+fused:    the same by torch's linear_cross_entropy
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,14 +77,36 @@ class ChunkedHead(torch.nn.Linear):
             return super().forward(input)
         hidden, labels = input.flatten(0, 1), self.labels.flatten()
         chunks = zip(hidden.split(self._positions), labels.split(self._positions), strict=True)
-        parts = [
-            checkpoint(self._chunk, *chunk, use_reentrant=False, preserve_rng_state=False)
-            for chunk in chunks
-        ]
+        parts = [self._losses(*chunk) for chunk in chunks]
         return torch.cat(parts).unflatten(0, self.labels.shape)  # pyright: ignore
+
+    def _losses(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return checkpoint(  # pyright: ignore
+            self._chunk, hidden, labels, use_reentrant=False, preserve_rng_state=False
+        )
 
     def _chunk(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return token_losses(super().forward(hidden), labels, self._with_partition)
+
+
+class FusedHead(ChunkedHead):
+    """The same by torch, which cuts positions and words into chunks itself, and keeps gradients
+    instead of computing logits again. It knows no log-partition, so there is no z-loss."""
+
+    def __init__(self, head: torch.nn.Linear) -> None:
+        super().__init__(head, z_loss=0.0, chunk_logits=sys.maxsize)
+
+    def _losses(self, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        nll = F.linear_cross_entropy(
+            hidden,
+            self.weight,
+            labels,
+            linear_bias=self.bias,
+            reduction="none",
+            ignore_index=-100,
+            options=torch.nn.LinearCrossEntropyOptions(),
+        )
+        return nll.float()[:, None]
 
 
 @dataclass(frozen=True)
@@ -110,18 +134,18 @@ class Objective:
 
 
 def chunked_head(
-    model: PreTrainedModel, z_loss: float, chunk_logits: int = CHUNK_LOGITS
+    model: PreTrainedModel, z_loss: float, chunk_logits: int = CHUNK_LOGITS, fused: bool = False
 ) -> ChunkedHead:
-    """Put a ChunkedHead in the place of the model's output head. Raises UserError where the model
-    has no linear head of its own."""
+    """Put a ChunkedHead, or a FusedHead, in the place of the model's output head. Raises UserError
+    where the model has no linear head of its own."""
     head = model.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
         raise UserError(
-            f"train.cross_entropy chunked: the output head of {type(model).__name__} is "
+            f"train.cross_entropy: the output head of {type(model).__name__} is "
             f"{type(head).__name__}, not a linear layer",
             "set train.cross_entropy: whole",
         )
-    chunked = ChunkedHead(head, z_loss, chunk_logits)
+    chunked = FusedHead(head) if fused else ChunkedHead(head, z_loss, chunk_logits)
     model.set_output_embeddings(chunked)
     return chunked
 
@@ -147,7 +171,7 @@ def require_plain_logits(
     exchange.remove()
     if not torch.equal(given[0].float(), logits.float()):
         raise UserError(
-            f"train.cross_entropy chunked: {type(module).__name__} changes its logits after the "
+            f"train.cross_entropy: {type(module).__name__} changes its logits after the "
             "head (soft-capping or scaling)",
             "set train.cross_entropy: whole",
         )

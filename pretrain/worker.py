@@ -125,8 +125,10 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     _say(f"start: {start.described}")
     attention = _attention(job, start)
     job = job.model_copy(update={"lineage": {**job.lineage, "attention": attention.name}})
-    chunked = job.train.cross_entropy == "chunked"
-    head = chunked_head(start.model, job.train.z_loss) if chunked else None
+    way = job.train.cross_entropy
+    head = None
+    if way != "whole":
+        head = chunked_head(start.model, job.train.z_loss, fused=way == "fused")
     engine = _engine(job, plan, start)
     if head is not None:
         require_plain_logits(engine.forward, engine.module, head)

@@ -72,17 +72,19 @@ def forward_of(model: Any) -> Any:
     return lambda **inputs: model(**inputs, use_cache=False).logits
 
 
-@pytest.mark.parametrize("positions", [1, 5, 100])
-@pytest.mark.parametrize("z_loss", [0.0, 0.01])
 @pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(
+    ("z_loss", "positions", "fused"),
+    [*((z, n, False) for z in (0.0, 0.01) for n in (1, 5, 100)), (0.0, 100, True)],
+)
 def test_chunks_change_neither_loss_nor_gradients(
-    tied: bool, z_loss: float, positions: int
+    tied: bool, z_loss: float, positions: int, fused: bool
 ) -> None:
     ids, labels = batch(0)
     found = []
     for chunked in (False, True):
         model = tiny_model(tie_word_embeddings=tied)
-        head = chunked_head(model, z_loss, positions * WORDS) if chunked else None
+        head = chunked_head(model, z_loss, positions * WORDS, fused) if chunked else None
         objective = Objective(z_loss, head)
         loss, nll = objective(forward_of(model), {"input_ids": ids}, labels)
         (loss * torch.tensor([1.0, 0.5])).sum().backward()
@@ -150,7 +152,11 @@ def recipe(tiny: Path, home: Path, name: str, **train: Any) -> dict[str, Any]:
 
 def test_runs_in_chunks(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole runs, with a tied head that ZeRO 3 gathers, activations recomputed around it."""
-    monkeypatch.setattr(worker, "chunked_head", lambda *a: chunked_head(*a, chunk_logits=401 * 7))
+
+    def small_chunks(*of: Any, fused: bool) -> Any:
+        return chunked_head(*of, chunk_logits=401 * 7, fused=fused)
+
+    monkeypatch.setattr(worker, "chunked_head", small_chunks)
     whole = train_here(recipe(tiny, tmp_path, "whole", zero=2), monkeypatch, STEPS)
     for zero in (0, 2, 3):
         keys = {"zero": zero, "cross_entropy": "chunked", "activation_checkpointing": True}
@@ -162,7 +168,26 @@ def test_runs_in_chunks(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
                 assert torch.allclose(found[name], tensor, atol=tolerance), (zero, name)
 
 
-def test_compiled_chunks_are_refused(tiny: Path, tmp_path: Path) -> None:
-    tree = recipe(tiny, tmp_path, "x", zero=2, compile=True, cross_entropy="chunked")
-    with pytest.raises(UserError, match=r"train\.compile goes with"):
-        parse_recipe(tree)
+def test_a_fused_run_is_the_plain_one(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"zero": 2, "z_loss": 0.0}
+    whole = train_here(recipe(tiny, tmp_path, "whole", **keys), monkeypatch, STEPS)
+    tree = recipe(tiny, tmp_path, "fused", cross_entropy="fused", **keys)
+    fused = train_here(tree, monkeypatch, STEPS)
+    assert rows_of(fused, "loss") == pytest.approx(rows_of(whole, "loss"), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"compile": True, "cross_entropy": "chunked"}, r"train\.compile goes with"),
+        ({"compile": True, "cross_entropy": "fused", "z_loss": 0}, r"train\.compile goes with"),
+        ({"cross_entropy": "fused"}, r"train\.z_loss goes with"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    tiny: Path, tmp_path: Path, keys: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        parse_recipe(recipe(tiny, tmp_path, "x", zero=2, **keys))
