@@ -133,6 +133,7 @@ def test_an_unreachable_host_is_named(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_hostfile_of_this_machine(tiny: Path, tmp_path: Path, alloy: Callable[..., Any]) -> None:
     (tmp_path / "hosts").write_text("localhost slots=2\n")
     path = recipe(tiny, tmp_path, "run", ranks=2, hostfile=str(tmp_path / "hosts"))

@@ -52,7 +52,9 @@ def tiny_train(zero: int, **keys: Any) -> dict[str, Any]:
     return {**train, "deepspeed": raw, **keys}
 
 
-@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "zero", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3]
+)
 def test_two_ranks_equal_a_plain_loop(
     zero: int, tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
 ) -> None:
@@ -90,6 +92,7 @@ def masked_source(path: Path) -> dict[str, Any]:
     return {"name": "own", "role": "domain", "path": str(path), "format": "prompt_response"}
 
 
+@pytest.mark.slow
 def test_rows_that_do_not_divide_among_ranks_change_nothing(
     tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
 ) -> None:
@@ -200,6 +203,7 @@ def kill_everything(parent: int, run: Path) -> None:
                     continue
 
 
+@pytest.mark.slow
 def test_damaged_checkpoint_is_refused_by_name_and_the_one_before_taken(
     tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
 ) -> None:
