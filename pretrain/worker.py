@@ -42,7 +42,7 @@ from pretrain.job import ERROR, STOPPED, Job, gave_up, read_job
 from pretrain.loop import Progress, Run, train
 from pretrain.milestones import measured_at, pinned, progress_of, saved_at, state_of
 from pretrain.model import Start, load_start, matrix_weights, model_from, resume_start
-from pretrain.objective import Objective, chunked_head, require_plain_logits
+from pretrain.objective import ChunkedHead, Objective, chunked_head, require_plain_logits
 from pretrain.replay import replayed, require_same
 from pretrain.saving import Saver, disk_full, load_moments
 from pretrain.schedule import first_steps
@@ -125,10 +125,7 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     _say(f"start: {start.described}")
     attention = _attention(job, start)
     job = job.model_copy(update={"lineage": {**job.lineage, "attention": attention.name}})
-    way = job.train.cross_entropy
-    head = None
-    if way != "whole":
-        head = chunked_head(start.model, job.train.z_loss, fused=way == "fused")
+    head = _loss_head(job, start)
     engine = _engine(job, plan, start)
     if head is not None:
         require_plain_logits(engine.forward, engine.module, head)
@@ -188,6 +185,14 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
         _finish(job, saver.root, plan.steps)
     dist.barrier()
     return complete
+
+
+def _loss_head(job: Job, start: Start) -> ChunkedHead | None:
+    """Put into the model where the recipe asks for another way than whole logits."""
+    way = job.train.cross_entropy
+    if way == "whole":
+        return None
+    return chunked_head(start.model, job.train.z_loss, fused=way == "fused")
 
 
 def _measurement(
