@@ -15,14 +15,16 @@ from alloy.planning import Planned, plan_recipe
 from alloy.start_matrix import start_lines
 from alloy.starting import run_folder
 from alloy.tokenizing import tokenizer_name
-from checkpoints.folder import Checkpoint, last_good, write_json
+from checkpoints.folder import last_good, write_json
 from configs import Base, Recipe, UserError
 from mixing.receipt import receipt
 from pretrain.job import Job
 from pretrain.launch import run_ranks
+from pretrain.run_folder import complete, held
 
 # What may change between two starts of one run: none of it changes what is computed.
 _FREE_TRAIN_KEYS = {
+    "zero",
     "ranks",
     "nodes",
     "hostfile",
@@ -31,14 +33,18 @@ _FREE_TRAIN_KEYS = {
     "cross_entropy",
     "activation_checkpointing",
     "offload_optimizer",
+    "compile",
     "checkpoint_tokens",
     "keep_last",
     "eval_tokens",
     "tensorboard",
     "peak_tflops",
     "timeout_minutes",
+    "stop_minutes",
+    "max_skipped_steps",
 }
 RECEIPT_WINDOWS = 10
+_PATIENCE_S = 10.0
 
 
 def train_recipe(
@@ -64,11 +70,12 @@ def prepare_run(
         raise UserError("the recipe has no base to train", "add base: {model: ...}")
     run = run_folder(recipe)
     _check_writable(run)
+    _refuse_second_start(run)
     build_recipe(recipe, show)
     planned = plan_recipe(recipe)
     reached, _ = last_good(run / "checkpoints")
     go_on_or_refuse(run, deciding(recipe, planned), planned, reached)
-    if _complete(run, planned, reached):
+    if complete(run, planned.plan.hash, reached):
         show(f"{recipe.name}: already trained")
         return None
     _write_plan(run, planned)
@@ -94,13 +101,11 @@ def _check_writable(run: Path) -> None:
         raise UserError(f"run folder {run}: {there} is not writable", "choose another run_dir")
 
 
-def _complete(run: Path, planned: Planned, reached: Checkpoint | None) -> bool:
-    return (
-        reached is not None
-        and reached.state["complete"]
-        and reached.state["plan_hash"] == planned.plan.hash
-        and (run / "lineage.json").is_file()
-    )
+def _refuse_second_start(run: Path) -> None:
+    """Before anything in the folder is written; rank 0 holds it for as long as it trains."""
+    if run.is_dir():
+        with held(run, _PATIENCE_S):
+            pass
 
 
 def _write_plan(run: Path, planned: Planned) -> None:

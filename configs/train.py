@@ -65,6 +65,9 @@ class Train(Section):
     CPU no MFU is claimed."""
     timeout_minutes: Annotated[float, Field(gt=0)] = 30.0
     """Longest that ranks wait for each other before the one that hangs is named."""
+    stop_minutes: Annotated[float, Field(gt=0)] = 2.0
+    """Time to save in when a run is stopped: Slurm asks for the stop so long before the job's time
+    is over, and torchrun ends ranks that need longer."""
     max_skipped_steps: Annotated[int, Field(ge=0)] = 10
     """Steps in a row with non-finite gradients before the run stops."""
     deepspeed: dict[str, Any] = {}

@@ -22,5 +22,7 @@ job.py        what the ranks are told
 run_folder.py what a run folder holds and whether a recipe may continue it
 worker.py     entry point of one rank
 launchers.py  the command lines of launchers: deepspeed, torchrun, Slurm; hostfiles
+machines.py   the machines of a hostfile over ssh: do they answer, signals to their ranks
 launch.py     starts the ranks through the deepspeed launcher and passes signals on
+verdict.py    how a start ended: complete, stopped, which rank hangs, the first error
 """

@@ -1,6 +1,7 @@
 """What the ranks are told: the sections that they need, and where things are."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from configs import Base, Budget, Data, Evals, Schedule, Train
 JOB = "job.json"
 ERROR = "error.json"
 """Where a rank leaves a user's mistake for the command line to print."""
-GAVE_UP = "gave_up"
+_GAVE_UP = "gave_up"
 """Folder where ranks that could not go on leave word."""
 SHOWN = "alloy| "
 """Prefix of the ranks' lines that are meant for people; the rest goes to train.log only."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""A run that gets one of these saves and stops."""
 STOPPED = 75
 """Exit code of ranks that saved and stopped on a signal (EX_TEMPFAIL: try again)."""
 
@@ -52,9 +55,27 @@ class Job(BaseModel):
 
 
 def gave_up(run: Path, rank: int, reason: str) -> None:
-    """A rank's word that it could not go on, for the command line to tell who gave none."""
-    (run / GAVE_UP).mkdir(exist_ok=True)
-    write_json(run / GAVE_UP / f"rank_{rank}.json", {"rank": rank, "reason": reason})
+    """A rank's word that it could not go on, by which is seen who gave none."""
+    (run / _GAVE_UP).mkdir(exist_ok=True)
+    write_json(_word(run, rank), {"rank": rank, "reason": reason})
+
+
+def take_back_word(run: Path, rank: int) -> None:
+    """A rank begins: what it said in an earlier start no longer holds."""
+    _word(run, rank).unlink(missing_ok=True)
+
+
+def silent_ranks(run: Path, ranks: int) -> list[int]:
+    """Those of ``ranks`` that left no word, where others did because they waited in vain."""
+    files = list((run / _GAVE_UP).glob("rank_*.json"))
+    words = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    if not any("timed out" in word["reason"].lower() for word in words):
+        return []
+    return sorted(set(range(ranks)) - {word["rank"] for word in words})
+
+
+def _word(run: Path, rank: int) -> Path:
+    return run / _GAVE_UP / f"rank_{rank}.json"
 
 
 def write_job(job: Job) -> Path:

@@ -1,25 +1,23 @@
-"""Start the ranks through the deepspeed launcher, pass signals on, and say how it ended."""
+"""Start the ranks through the deepspeed launcher, pass signals on, and follow what they print."""
 
-import json
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from itertools import pairwise
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
-from configs import AlloyError, CheckFailed, Train, UserError
-from pretrain.job import ERROR, GAVE_UP, SHOWN, STOPPED, Job, write_job
-from pretrain.launchers import WORKER, deepspeed_command, hosts, require_shape
+from configs import Train, UserError
+from pretrain.job import ERROR, JOB, SHOWN, STOP_SIGNALS, Job, write_job
+from pretrain.launchers import WORKER, deepspeed_command
+from pretrain.machines import reached, signal_ranks
+from pretrain.verdict import require_success
 
 _LOG_TAIL = 200
-_RANK_ERROR = re.compile(r"^\[rank\d+\]: [\w.]*(Error|Exception)\b")
 
 
 def run_ranks(job: Job, show: Callable[[str], None]) -> None:
@@ -28,9 +26,9 @@ def run_ranks(job: Job, show: Callable[[str], None]) -> None:
     Everything that the launcher and the ranks print goes to train.log in the run folder; the
     lines meant for people are passed to ``show``.
     """
-    hostfile = None if job.train.hostfile is None else Path(job.train.hostfile)
+    command, machines = prepared(job)
     child = subprocess.Popen(
-        prepared(job, hostfile),
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=environment(os.environ, job.train),
@@ -38,63 +36,29 @@ def run_ranks(job: Job, show: Callable[[str], None]) -> None:
         text=True,
         errors="replace",
     )
-    previous = _pass_signals(child)
+    previous = _pass_signals(machines, job)
     try:
         tail = _follow(child, job.folder / "train.log", show)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    _explain(child.wait(), job, tail)
+    require_success(child.wait(), job, tail)
 
 
-def prepared(job: Job, hostfile: Path | None) -> list[str]:
-    """Write what the ranks are told; the launcher's command. Raises UserError for a hostfile that
-    does not fit the recipe or names a machine that cannot be reached."""
+def prepared(job: Job) -> tuple[list[str], list[str]]:
+    """Write what the ranks are told; the launcher's command, and the machines that it reaches over
+    ssh. Raises UserError for a hostfile that does not fit."""
     path = write_job(job).resolve()
     (job.folder / ERROR).unlink(missing_ok=True)
-    shutil.rmtree(job.folder / GAVE_UP, ignore_errors=True)
-    if hostfile is not None:
-        hostfile = _reached(hostfile, job.train)
-    elif job.train.nodes > 1:
+    hostfile = None if job.train.hostfile is None else Path(job.train.hostfile)
+    if hostfile is None and job.train.nodes > 1:
         raise UserError(
             f"train.nodes {job.train.nodes}, and no hostfile names the machines",
             "set train.hostfile, or see --launcher torchrun --dry-run and --launcher slurm",
         )
-    return deepspeed_command(path, job.train.ranks, _free_port(), hostfile)
-
-
-def _reached(path: Path, train: Train) -> Path | None:
-    """The hostfile, all of whose machines answer; None where it names this machine alone, for
-    which the launcher would want ssh too."""
-    try:
-        found = hosts(path.read_text(encoding="utf-8"), path)
-    except OSError as error:
-        raise UserError(f"hostfile {path}: {error.strerror}", "check train.hostfile") from None
-    require_shape(found, train, path)
-    if [host.name for host in found] in (["localhost"], [socket.gethostname()]):
-        return None
-    for host in found:
-        reason = _unreachable(host.name)
-        if reason is not None:
-            raise UserError(
-                f"{path}: host {host.name} cannot be reached: {reason}",
-                f"`ssh {host.name} true` must work without a password from here",
-            )
-    return path
-
-
-def _unreachable(name: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", name, "true"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return "there is no ssh on this machine"
-    told = done.stderr.strip().splitlines() or [f"ssh ended with code {done.returncode}"]
-    return None if done.returncode == 0 else told[-1]
+    machines = [] if hostfile is None else reached(hostfile, job.train)
+    over = hostfile if machines else None
+    return deepspeed_command(path, job.train.ranks, _free_port(), over), machines
 
 
 def variables(train: Train) -> dict[str, str]:
@@ -127,26 +91,26 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _pass_signals(child: subprocess.Popen[str]) -> dict[int, signal.Handlers]:
-    """Send SIGTERM and SIGINT to the ranks themselves: the launcher would orphan them."""
+def _pass_signals(machines: list[str], job: Job) -> dict[int, signal.Handlers]:
+    """Send the signals of a stop to the ranks themselves: the launcher would orphan them."""
+
+    path = (job.folder / JOB).resolve()
 
     def forward(number: int, _frame: object) -> None:
-        for process in _ranks_of(child.pid):
-            process.send_signal(number)
+        for process in _ranks_of(path):
+            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                process.send_signal(number)
+        signal_ranks(machines, number, path)
 
-    return {n: signal.signal(n, forward) for n in (signal.SIGTERM, signal.SIGINT)}  # pyright: ignore
+    taken = [n for n in STOP_SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # as nohup leaves it
+    return {n: signal.signal(n, forward) for n in taken}  # pyright: ignore[reportReturnType]
 
 
-def _ranks_of(pid: int) -> list[psutil.Process]:
-    found = []
-    for process in psutil.Process(pid).children(recursive=True):
-        try:
-            words = process.cmdline()
-        except psutil.Error:  # it ended meanwhile
-            continue
-        if any(pair == ("-m", WORKER) for pair in pairwise(words)):
-            found.append(process)
-    return found
+def _ranks_of(job: Path) -> list[psutil.Process]:
+    """The ranks on this machine, of a launcher that is no more too."""
+    rank = ["-m", WORKER, "--job", str(job)]
+    processes = psutil.process_iter(["cmdline"])  # None where another user's may not be read
+    return [p for p in processes if (p.info["cmdline"] or [])[-len(rank) :] == rank]
 
 
 def _follow(child: subprocess.Popen[str], log: Path, show: Callable[[str], None]) -> list[str]:
@@ -161,40 +125,3 @@ def _follow(child: subprocess.Popen[str], log: Path, show: Callable[[str], None]
             else:
                 tail = [*tail[-_LOG_TAIL:], line.rstrip()]
     return tail
-
-
-def _explain(code: int, job: Job, tail: list[str]) -> None:
-    error = job.folder / ERROR
-    if error.is_file():
-        told = json.loads(error.read_text(encoding="utf-8"))
-        kind = CheckFailed if told["exit_code"] == CheckFailed.exit_code else AlloyError
-        raise kind(told["message"], told["hint"])
-    if code == STOPPED:
-        raise CheckFailed(f"{job.folder}: saved and stopped on a signal", "run it again to go on")
-    silent = silent_ranks(job)
-    if code != 0 and silent:
-        raise CheckFailed(
-            f"{job.folder}: rank {', '.join(map(str, silent))} hangs or is gone: the others waited "
-            f"{job.train.timeout_minutes:g} minutes for it",
-            "look at that process's machine; running it again goes on from the last checkpoint",
-        )
-    if code != 0:
-        raise CheckFailed(
-            f"{job.folder}: the ranks ended with code {code}: {_last_error(tail)}",
-            f"see {job.folder / 'train.log'}; running it again goes on from the last checkpoint",
-        )
-
-
-def silent_ranks(job: Job) -> list[int]:
-    """The ranks that left no word, where others did because they waited in vain."""
-    files = list((job.folder / GAVE_UP).glob("rank_*.json"))
-    words = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    if not any("timed out" in word["reason"].lower() for word in words):
-        return []
-    return sorted(set(range(job.train.ranks * job.train.nodes)) - {word["rank"] for word in words})
-
-
-def _last_error(tail: list[str]) -> str:
-    """The first error of a rank: the others only lost their connection to it."""
-    telling = [line for line in tail if _RANK_ERROR.match(line)]
-    return (telling or tail[-1:] or ["no output"])[0].strip()

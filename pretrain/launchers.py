@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from configs import Train, UserError
+from pretrain.job import JOB
 
 WORKER = "pretrain.worker"
-PORT = 29500
+PORT = "29500"
 _HOST = re.compile(r"^(\S+)\s+slots=(\d+)$")
 
 
@@ -38,13 +39,15 @@ def deepspeed_command(job: Path, ranks: int, port: int, hostfile: Path | None = 
 
 
 def torchrun_command(
-    job: Path, ranks: int, nodes: int, node_rank: str, address: str, port: int = PORT
+    job: Path, train: Train, node_rank: str, address: str, port: str = PORT
 ) -> list[str]:
-    """torchrun on one of ``nodes`` machines; all of them run it, each with its own node rank."""
+    """torchrun on one of the machines; all of them run it, each with its own node rank."""
     return [
-        *(sys.executable, "-m", "torch.distributed.run", "--nnodes", str(nodes)),
-        *("--node-rank", node_rank, "--nproc-per-node", str(ranks)),
-        *("--master-addr", address, "--master-port", str(port)),
+        *(sys.executable, "-m", "torch.distributed.run", "--nnodes", str(train.nodes)),
+        *("--node-rank", node_rank, "--nproc-per-node", str(train.ranks)),
+        *("--master-addr", address, "--master-port", port),
+        # Left at its half minute, it would kill ranks in the middle of their last save.
+        *("--shutdown-timeout", str(_stop_seconds(train))),
         *("-m", WORKER, "--job", str(job)),
     ]
 
@@ -53,19 +56,20 @@ def torchrun_lines(job: Path, train: Train, variables: Mapping[str, str]) -> lis
     """What to run on each machine, the first of which is to be put in for FIRST_HOST."""
     address = "127.0.0.1" if train.nodes == 1 else "FIRST_HOST"
     settings = [f"{key}={shlex.quote(value)}" for key, value in sorted(variables.items())]
-    commands = [
-        torchrun_command(job, train.ranks, train.nodes, str(node), address)
-        for node in range(train.nodes)
-    ]
+    commands = [torchrun_command(job, train, str(node), address) for node in range(train.nodes)]
     return [" ".join([*settings, shlex.join(command)]) for command in commands]
 
 
 def slurm_script(name: str, run: Path, train: Train, variables: Mapping[str, str]) -> str:
-    """A batch script: one torchrun on each node, and SIGTERM two minutes before the end, in which
-    the ranks save. Submitting it again goes on from there."""
-    job = run / "job.json"
-    command = shlex.join(torchrun_command(job, train.ranks, train.nodes, "NODE_RANK", "FIRST_HOST"))
-    command = command.replace("NODE_RANK", "$SLURM_NODEID").replace("FIRST_HOST", "$first")
+    """A batch script: one torchrun on each node, and SIGTERM ``train.stop_minutes`` before the end,
+    in which the ranks save. Submitting it again goes on from there."""
+    command = shlex.join(torchrun_command(run / JOB, train, "NODE_RANK", "FIRST_HOST", "FREE_PORT"))
+    for word, variable in (
+        ("NODE_RANK", "$SLURM_NODEID"),
+        ("FIRST_HOST", "$first"),
+        ("FREE_PORT", "$port"),
+    ):
+        command = command.replace(word, variable)
     exports = [f"export {key}={shlex.quote(value)}" for key, value in sorted(variables.items())]
     return "\n".join(
         [
@@ -74,17 +78,23 @@ def slurm_script(name: str, run: Path, train: Train, variables: Mapping[str, str
             f"#SBATCH --nodes={train.nodes}",
             "#SBATCH --ntasks-per-node=1",
             *([] if "DS_ACCELERATOR" in variables else [f"#SBATCH --gpus-per-node={train.ranks}"]),
-            "#SBATCH --signal=TERM@120",
+            f"#SBATCH --signal=TERM@{_stop_seconds(train)}",
+            "#SBATCH --requeue",
             "#SBATCH --open-mode=append",
             f"#SBATCH --output={run / 'slurm-%j.log'}",
             "set -euo pipefail",
             *exports,
             'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-            "export first",
+            "port=$((20000 + SLURM_JOB_ID % 10000))  # jobs may share a node",
+            "export first port",
             f"srun --kill-on-bad-exit=1 bash -c {shlex.quote('exec ' + command)}",
             "",
         ]
     )
+
+
+def _stop_seconds(train: Train) -> int:
+    return round(train.stop_minutes * 60)
 
 
 def hosts(text: str, path: Path) -> list[Host]:

@@ -5,16 +5,28 @@ extensions.json  how its future was changed, where it was
 plan.json      the plan of rows; job.json what the ranks are told
 checkpoints/   verified checkpoints; metrics.jsonl one row a step; export/ the Hugging Face folder
 lineage.json   where the weights come from; receipt.json asked and realised shares
+.lock          held by rank 0 of the start that is training, and who that is
 """
 
+import errno
+import fcntl
 import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from checkpoints.folder import write_json
+from checkpoints.folder import Checkpoint, write_json
 from configs import UserError
 
+LINEAGE = "lineage.json"
 RECIPE = "recipe.json"
+_LOCK = ".lock"
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_HELD = {errno.EACCES, errno.EAGAIN}
 
 
 def claim(run: Path, deciding: dict[str, Any]) -> bool:
@@ -27,6 +39,57 @@ def claim(run: Path, deciding: dict[str, Any]) -> bool:
         return True
     except OSError as error:
         raise UserError(f"{run}: {error.strerror}", "choose another run_dir or name") from None
+
+
+def complete(run: Path, plan_hash: str, reached: Checkpoint | None) -> bool:
+    """Whether a run was trained to the end of this plan, and that end exported; ``reached`` is its
+    newest good checkpoint."""
+    if reached is None or not (run / LINEAGE).is_file():
+        return False
+    # A longer run has the lineage of its former end until it is exported again.
+    exported = json.loads((run / LINEAGE).read_text(encoding="utf-8"))["plan_hash"]
+    return reached.state["complete"] and reached.state["plan_hash"] == exported == plan_hash
+
+
+@contextmanager
+def held(run: Path, patience_s: float) -> Iterator[str | None]:
+    """Hold a run folder against a second start, which would write the same files.
+
+    The lock ends with this process, however it ends. Yields why there is none where the file
+    system knows no locks. Raises UserError where another process still holds it after
+    ``patience_s`` seconds: the ranks of a start that was killed need a moment to notice.
+    """
+    try:
+        file = (run / _LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{run}: {error.strerror}", "choose another run_dir or name") from None
+    with file:
+        reason = _locked(file, run, time.monotonic() + patience_s)
+        if reason is None:
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            file.flush()
+        yield reason
+
+
+def _locked(file: TextIO, run: Path, until: float) -> str | None:
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return f"no lock on {run}: {error.strerror}; see to it that it is started once"
+            if error.errno not in _HELD:
+                raise
+            if time.monotonic() > until:
+                file.seek(0)
+                raise UserError(
+                    f"{run} is being trained by {file.read()}",
+                    "wait for its end, or send that process SIGTERM: it saves and stops",
+                ) from None
+            time.sleep(0.2)
+        else:
+            return None
 
 
 def differing_keys(old: Any, new: Any, prefix: str = "") -> list[str]:

@@ -1,5 +1,8 @@
 """What a run shows while it goes: a line for people, metrics.jsonl, TensorBoard; rank 0 only."""
 
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,8 @@ from pretrain.job import SHOWN
 from pretrain.run_folder import Metrics, read_metrics
 
 _LINES = 20
-"""Lines of a whole run, besides those of steps that were not applied."""
+_LINE_S = 30.0
+"""At least so many lines a run, and one in so many seconds."""
 
 
 class Watch:
@@ -32,6 +36,7 @@ class Watch:
         # A run that begins measures before its first step too, whatever an earlier try left.
         self._heldout = Metrics(folder / HELDOUT, first_step or -1)
         self._heldout_path = folder / HELDOUT
+        self._line: tuple[float, int] | None = None
         self._board = None
         if tensorboard:
             # Imported where it is used: it takes seconds that few runs want to spend.
@@ -41,12 +46,20 @@ class Watch:
 
     def step(self, row: dict[str, Any]) -> None:
         """A step was done."""
-        row = {**row, "mfu": mfu(row["tokens_per_second"], *self._utilisation)}
+        row = self._with_mfu(row, row["tokens_per_second"])
         self._metrics.write(row)
         self._draw(row, row["step"])
-        if row["step"] % self._every and row["step"] != self._steps and row["applied"]:
-            return
-        say(progress_line(row, self._steps))
+        now = time.monotonic()
+        if self._line is None:
+            step_tokens = row["tokens"] // row["step"]
+            self._line = now - step_tokens / row["tokens_per_second"], row["tokens"] - step_tokens
+        since, tokens = self._line
+        due = row["step"] % self._every == 0 or row["step"] == self._steps
+        if due or now - since >= _LINE_S or not row["applied"]:
+            # Of all the time since the last line: single steps vary, and saving takes time too.
+            row = self._with_mfu(row, (row["tokens"] - tokens) / (now - since))
+            say(progress_line(row, self._steps))
+            self._line = now, row["tokens"]
 
     def measured(
         self, found: dict[str, Any], step: int, tokens: int, annealed: bool, plan: Measurement
@@ -68,6 +81,10 @@ class Watch:
         self._heldout.close()
         if self._board is not None:
             self._board.close()
+
+    def _with_mfu(self, row: dict[str, Any], tokens_per_second: float) -> dict[str, Any]:
+        used = mfu(tokens_per_second, *self._utilisation)
+        return {**row, "tokens_per_second": tokens_per_second, "mfu": used}
 
     def _draw(self, row: dict[str, Any], step: int) -> None:
         if self._board is None:
@@ -92,5 +109,12 @@ def progress_line(row: dict[str, Any], steps: int) -> str:
 
 
 def say(line: str) -> None:
-    """A line for the person who started the run."""
-    print(SHOWN + line, flush=True)
+    """A line for the person who started the run; where that process is gone, this one saves and
+    stops as if asked to."""
+    try:
+        print(SHOWN + line, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        signal.raise_signal(signal.SIGTERM)

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,31 +39,44 @@ from pretrain.documents import corpus_documents
 from pretrain.engine import Engine, device, device_name, join_ranks
 from pretrain.flops import flops_per_token, peak_flops
 from pretrain.heldout import Measurement, measurement
-from pretrain.job import ERROR, STOPPED, Job, gave_up, read_job
+from pretrain.job import (
+    ERROR,
+    STOP_SIGNALS,
+    STOPPED,
+    Job,
+    gave_up,
+    read_job,
+    silent_ranks,
+    take_back_word,
+)
 from pretrain.loop import Progress, Run, train
 from pretrain.milestones import measured_at, pinned, progress_of, saved_at, state_of
 from pretrain.model import Start, load_start, matrix_weights, model_from, resume_start
 from pretrain.objective import ChunkedHead, Objective, chunked_head, require_plain_logits
 from pretrain.replay import replayed, require_same
+from pretrain.run_folder import LINEAGE, held
 from pretrain.saving import Saver, disk_full, load_moments
 from pretrain.schedule import first_steps
 from pretrain.steps import accumulation, micro_batches
 from pretrain.watch import Watch, say
 
 _SAME_SIGNAL_S = 5.0
+_LAST_WORDS_S = 5.0
+_LOCK_PATIENCE_S = 10.0
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 class StopFlag:
-    """Set by SIGTERM or SIGINT; a second signal later than that ends the process at once.
+    """Set by STOP_SIGNALS; a second signal later than that ends the process at once.
 
     Launchers pass one stop on more than once, so repeats within seconds are the same signal.
     """
 
     def __init__(self) -> None:
         self._since: float | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._handle)
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+                signal.signal(number, self._handle)
 
     def __call__(self) -> bool:
         return self._since is not None
@@ -79,10 +93,15 @@ def main() -> None:
     parser.add_argument("--job", type=Path, required=True)
     job = read_job(parser.parse_args().job)
     stop = StopFlag()
+    rank = int(os.environ["RANK"])
+    take_back_word(job.folder, rank)
     transformers_logging.disable_progress_bar()
     try:
         join_ranks(_patience(job))
-        complete = run_job(job, stop)
+        with held(job.folder, _LOCK_PATIENCE_S) if rank == 0 else nullcontext() as unlocked:
+            if unlocked is not None:
+                _say(f"warning: {unlocked}")
+            complete = run_job(job, stop)
     except AlloyError as error:
         _leave(job, error)
     except OSError as error:
@@ -91,7 +110,10 @@ def main() -> None:
         _leave(job, disk_full(str(error), _checkpoints(job)))
     except RuntimeError as error:
         # Of torch.distributed among others: who gave up says so, who hangs cannot.
-        gave_up(job.folder, int(os.environ["RANK"]), str(error))
+        gave_up(job.folder, rank, str(error))
+        time.sleep(_LAST_WORDS_S)  # the first to end takes the others along
+        for silent in silent_ranks(job.folder, int(os.environ["WORLD_SIZE"])):
+            print(f"[rank{rank}]: rank {silent} hangs or is gone")
         raise
     dist.destroy_process_group()
     # Everything is written. The interpreter's end would run C++ destructors that now and then
@@ -102,13 +124,13 @@ def main() -> None:
 
 
 def _leave(job: Job, error: AlloyError) -> NoReturn:
-    """The command line prints it: ranks share one terminal, and a mistake is one line."""
+    """Left for the command line, which prints it once; in the log for who started ranks without."""
     told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
-    try:
-        folder.write_json(job.folder / ERROR, told)
-    except OSError:  # the disk may be full; other ranks may write the same
-        print(f"[rank{os.environ['RANK']}]: AlloyError: {error.message}")
+    print(f"[rank{os.environ['RANK']}]: AlloyError: {error.message}; hint: {error.hint}")
     sys.stdout.flush()
+    # The disk may be full, and other ranks may write the same.
+    with suppress(OSError):
+        folder.write_json(job.folder / ERROR, told)
     os._exit(error.exit_code)
 
 
@@ -321,7 +343,7 @@ def _finish(job: Job, root: Path, steps: int) -> None:
         "supervised_tokens": state["supervised_tokens"],
         "skipped_steps": state["skipped_steps"],
     }
-    folder.write_json(job.folder / "lineage.json", lineage)
+    folder.write_json(job.folder / LINEAGE, lineage)
     _say(f"exported {job.folder / 'export'}")
 
 

@@ -83,7 +83,7 @@ def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(tmp_path: Path
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", script],
-        env={**environment, "SLURM_JOB_NODELIST": "node[7-8]"},
+        env={**environment, "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "30123"},
         capture_output=True,
         text=True,
         check=False,
@@ -95,6 +95,8 @@ def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(tmp_path: Path
         assert after["--node-rank"] == str(node)
         assert after["--master-addr"] == "node7"
         assert after["--nproc-per-node"] == "4"
+        assert after["--master-port"] == "20123"
+        assert after["--shutdown-timeout"] == "120"
     assert len(lines) == 2
 
 
@@ -124,7 +126,9 @@ def test_an_unreachable_host_is_named(
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "ssh").write_text(f'#!/bin/sh\ncase "$*" in *localhost*) exit 0;; esac\n{ssh}\n')
-    (tools / "ssh").chmod(0o755)
+    (tools / "pdsh").write_text("#!/bin/sh\n")
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
     path = recipe(tiny, tmp_path, "run", nodes=2, hostfile=str(tmp_path / "hosts"))
     done = alloy("train", path, env={"PATH": f"{tools}:{os.environ['PATH']}"})
     assert done.returncode == 2, done.stderr

@@ -141,9 +141,8 @@ def hosted(recipe: Recipe, folder: Path) -> Any:
     """The launcher's command, but for its port; or the host that does not answer."""
     build_recipe(recipe, quiet)
     job = _job(recipe, folder, plan_recipe(recipe))
-    hostfile = None if recipe.train.hostfile is None else Path(recipe.train.hostfile)
     try:
-        return [word for word in prepared(job, hostfile) if not word.isdigit()]
+        return [word for word in prepared(job)[0] if not word.isdigit()]
     except AlloyError as error:
         return error.message
 
@@ -412,6 +411,7 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "train.tensorboard": (watched, {}, "train.tensorboard=true"),
     "train.peak_tflops": (watched, {}, "train.peak_tflops=0.001"),
     "train.timeout_minutes": (patient, {}, "train.timeout_minutes=1"),
+    "train.stop_minutes": (launched, {}, "train.stop_minutes=5"),
     "train.max_skipped_steps": (
         trained,
         {"base": {"model": "{folder}/broken"}},

@@ -1,0 +1,67 @@
+"""The machines of a hostfile, over ssh: whether they answer, and signals to their ranks."""
+
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs import Train, UserError
+from pretrain.launchers import WORKER, hosts, require_shape
+
+_SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
+
+
+def reached(hostfile: Path, train: Train) -> list[str]:
+    """The names in a hostfile, all of which answer; none where it names this machine alone, for
+    which the launcher would want ssh too.
+
+    Raises UserError for a hostfile that does not fit the recipe or names a machine that cannot be
+    reached, and where the launcher's means of starting ranks there is not installed.
+    """
+    try:
+        found = hosts(hostfile.read_text(encoding="utf-8"), hostfile)
+    except OSError as error:
+        raise UserError(f"hostfile {hostfile}: {error.strerror}", "check train.hostfile") from None
+    require_shape(found, train, hostfile)
+    names = [host.name for host in found]
+    if names in (["localhost"], [socket.gethostname()]):
+        return []
+    if shutil.which("pdsh") is None:
+        raise UserError(
+            f"{hostfile}: the deepspeed launcher reaches machines by pdsh, which is not installed",
+            "install pdsh, or see --launcher torchrun --dry-run",
+        )
+    for name in names:
+        reason = _unreachable(name)
+        if reason is not None:
+            raise UserError(
+                f"{hostfile}: host {name} cannot be reached: {reason}",
+                f"`ssh {name} true` must work without a password from here",
+            )
+    return names
+
+
+def _unreachable(name: str) -> str | None:
+    try:
+        done = subprocess.run([*_SSH, name, "true"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return "there is no ssh on this machine"
+    told = done.stderr.strip().splitlines() or [f"ssh ended with code {done.returncode}"]
+    return None if done.returncode == 0 else told[-1]
+
+
+def signal_ranks(names: Sequence[str], number: int, job: Path) -> None:
+    """Send a signal to the ranks of a job on other machines; does not wait for it to arrive."""
+    for name in names:
+        subprocess.Popen([*_SSH, name, signal_line(number, job)], stdin=subprocess.DEVNULL)
+
+
+def signal_line(number: int, job: Path) -> str:
+    """The shell's line that signals the ranks of a job on one machine, and nothing else there."""
+    # The first letter in brackets: the pattern must not match the line that holds it. The
+    # launcher's own line has --module, and must not be signalled: it would end the ranks at once.
+    pattern = f" -m [{WORKER[0]}]{re.escape(WORKER[1:])} --job {re.escape(str(job))}$"
+    return shlex.join(["pkill", f"-{number}", "-f", "--", pattern])
