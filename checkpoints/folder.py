@@ -20,6 +20,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 _NAME = re.compile(r"^step_(\d{9})$")
 _STAGING = ".incomplete"
+_GOING = ".removed" + _STAGING
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,15 @@ def begin(root: Path, step: int) -> Path:
     return staging
 
 
+def discard(path: Path) -> None:
+    """Remove a checkpoint: no half one is ever seen under its name, whenever a kill comes."""
+    going = path.with_name(path.name + _GOING)
+    if going.exists():
+        shutil.rmtree(going)
+    path.rename(going)
+    shutil.rmtree(going)
+
+
 def describe(path: Path) -> dict[str, Any]:
     """Flush a file to disk and return its size in bytes and sha256."""
     digest = hashlib.sha256()
@@ -62,7 +72,7 @@ def commit(
     write_json(staging / MANIFEST, manifest)
     final = staging.parent / step_name(step)
     if final.exists():  # a damaged one that was refused and trained again
-        shutil.rmtree(final)
+        discard(final)
     staging.rename(final)
     sync_folder(final.parent)
     return final

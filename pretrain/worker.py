@@ -160,7 +160,7 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     measured = _measurement(job, corpus, tokenizer, batch_tokens)
     progress = progress_of(resumed, plan)
     watch = _watch(job, plan, engine, progress.step) if dist.get_rank() == 0 else None
-    saver = Saver(_checkpoints(job), pinned(job, plan), job.train.keep_last, start.model.config)
+    saver = _saver(job, plan, start, progress.step)
 
     def replay(position: int) -> dict[str, Any]:
         return replayed(engine, rows, position, job.data.document_mask, lengths, device())
@@ -207,6 +207,12 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
         _finish(job, saver.root, plan.steps)
     dist.barrier()
     return complete
+
+
+def _saver(job: Job, plan: Plan, start: Start, first_step: int) -> Saver:
+    root = _checkpoints(job)
+    abandoned = {step for step in folder.steps(root) if step > first_step}
+    return Saver(root, pinned(job, plan), job.train.keep_last, start.model.config, abandoned)
 
 
 def _loss_head(job: Job, start: Start) -> ChunkedHead | None:
