@@ -21,6 +21,7 @@ FORMAT = 1
 _NAME = re.compile(r"^step_(\d{9})$")
 _STAGING = ".incomplete"
 _GOING = ".removed" + _STAGING
+_UNFINISHED = re.compile(r"^step_\d{9}(\.removed)?\.incomplete$")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,19 @@ def discard(path: Path) -> None:
         shutil.rmtree(going)
     path.rename(going)
     shutil.rmtree(going)
+
+
+def sweep(root: Path) -> str | None:
+    """Remove what kills left unfinished, written or deleted in part; what it was, for people.
+
+    Only for who holds the run: nobody else may be writing there.
+    """
+    entries = sorted(root.iterdir()) if root.is_dir() else []
+    left = [path for path in entries if _UNFINISHED.match(path.name) and path.is_dir()]
+    size = sum(f.stat().st_size for path in left for f in path.rglob("*") if f.is_file())
+    for path in left:
+        shutil.rmtree(path)
+    return f"{', '.join(p.name for p in left)} ({size / 1e6:,.1f} MB)" if left else None
 
 
 def describe(path: Path) -> dict[str, Any]:

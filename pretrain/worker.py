@@ -264,6 +264,9 @@ def _agree_on_resume(job: Job, plan: Plan) -> folder.Checkpoint | None:
     """Rank 0 verifies and all ranks take the same checkpoint of this run, if there is one."""
     found: list[folder.Checkpoint | None] = [None]
     if dist.get_rank() == 0:
+        swept = folder.sweep(_checkpoints(job))
+        if swept is not None:
+            _say(f"removed what a kill or a full disk left unfinished: {swept}")
         checkpoint, refused = folder.last_good(_checkpoints(job))
         for line in refused:
             _say(f"refused checkpoint: {line}")

@@ -78,9 +78,10 @@ def test_a_kill_while_deleting_leaves_no_checkpoint(
         next(Path(path).iterdir()).unlink()
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", killed)
-        folder.discard(tmp_path / step_name(1))
+        with pytest.raises(KeyboardInterrupt):
+            folder.discard(tmp_path / step_name(1))
     assert steps(tmp_path) == [2]
     # Deleting a step of that name again has to get past what the kill left.
     publish(tmp_path, 1)
@@ -102,3 +103,22 @@ def test_damaged_checkpoints_do_not_push_good_ones_out(
     assert good(root) == ([1] if len(damaged) == 2 else [4, 5])
     train_and_stop(tree, monkeypatch, after=1)
     assert steps(root) == good(root) == ([1, 2] if len(damaged) == 2 else [5, 6])
+
+
+def test_what_kills_left_unfinished_goes_with_the_next_start(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = recipe(tiny, tmp_path, 4)
+    root = train_and_stop(tree, monkeypatch, after=2)
+    # A save that was killed on another rank count, a deletion that was, and what is not Alloy's.
+    (folder.begin(root, 3) / "tensors_00001.safetensors").write_bytes(bytes(3_000_000))
+    (root / "step_000000001.removed.incomplete").mkdir()
+    (root / "mine.incomplete").mkdir()
+    (root / "step_000000009.incomplete").write_text("a file")
+    train_and_stop(tree, monkeypatch, after=1)
+    assert sorted(p.name for p in root.iterdir()) == [
+        "mine.incomplete",
+        *("step_000000002", "step_000000003", "step_000000009.incomplete"),
+    ]
+    told = "removed what a kill or a full disk left unfinished: step_000000001.removed.incomplete"
+    assert f"{told}, step_000000003.incomplete (3.0 MB)" in capsys.readouterr().out
