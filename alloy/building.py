@@ -13,7 +13,7 @@ from mixing.corpus import Corpus, open_corpus
 def build_recipe(recipe: Recipe, show: Callable[[str], None]) -> list[SourceReport]:
     """Tokenize the sources that are not in the store yet, on all cores, and look for the items
     of the recipe's evals in them."""
-    tokenizer = open_tokenizer(recipe.base, recipe.data)
+    tokenizer = open_tokenizer(recipe)
     reports = build_corpus(recipe.data, tokenizer, cores(), show)
     search(recipe, {report.name: report.key for report in reports}, tokenizer, show)
     return reports

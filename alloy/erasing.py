@@ -18,7 +18,7 @@ def erase_documents(
     Raises UserError where a source is not built, as its documents could not be known, and where
     an id is in none.
     """
-    tokenizer, store = open_tokenizer(recipe.base, recipe.data), Path(recipe.data.store)
+    tokenizer, store = open_tokenizer(recipe), Path(recipe.data.store)
     keys = {s.name: find_source(s, recipe.data, tokenizer) for s in recipe.data.sources}
     missing = sorted(name for name, key in keys.items() if key is None)
     if missing:

@@ -41,10 +41,10 @@ class Planned:
         )
 
 
-def plan_recipe(recipe: Recipe) -> Planned:
-    """Plan without building anything; reads only what is there."""
-    tokenizer = open_tokenizer(recipe.base, recipe.data)
-    start = start_point(recipe)
+def plan_recipe(recipe: Recipe, verify: bool = False) -> Planned:
+    """Plan without building anything; reads only what is there, ``verify``: and all of the base."""
+    tokenizer = open_tokenizer(recipe)
+    start = start_point(recipe, verify)
     found = {s.name: find_source(s, recipe.data, tokenizer) for s in recipe.data.sources}
     keys = {name: key for name, key in found.items() if key is not None}
     hashes = eval_hashes(eval_sets(recipe))

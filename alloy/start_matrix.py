@@ -12,7 +12,6 @@ from alloy.hub import local_model
 from alloy.open_models import habits, known_model
 from alloy.planning import Planned
 from alloy.starting import StartPoint
-from checkpoints.folder import is_alloy
 from configs import UserError
 from mixing.plan import Plan
 from pretrain.schedule import first_steps
@@ -81,7 +80,8 @@ def start_lines(planned: Planned) -> list[str]:
         return []
     cell = described(planned.start, planned.plan)
     lines = ["start: " + sentence(cell, base.step, base.revision)]
-    if base.model is not None and not is_alloy(Path(base.model)):
+    lines += [f"warning: passed over {line}" for line in planned.start.passed_over]
+    if base.model is not None and planned.start.parent is None:
         folder = local_model(base.model, base.revision, weights=False)
         warning = instruct_warning(base.model, has_chat_template(folder))
         lines += [f"warning: {warning}"] if warning else []

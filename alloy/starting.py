@@ -10,10 +10,18 @@ from typing import Any
 
 from alloy.open_models import known_model
 from alloy.peak_rate import continued_rate, rate_after_open_model, rate_after_run
-from checkpoints.folder import Checkpoint, chosen, identity, is_alloy
+from checkpoints.folder import (
+    JOB,
+    Checkpoint,
+    chosen,
+    identity,
+    is_alloy,
+    last_good,
+    newest,
+    steps,
+)
 from configs import Base, Recipe, Schedule, UserError
 from mixing.cursors import Cursors
-from pretrain.job import JOB
 
 GIVEN = "as given"
 
@@ -33,6 +41,8 @@ class StartPoint:
     its manifest, tokens of its whole lineage, learning rate and phase there."""
     cursors: Cursors | None
     """How far the sources were read, where that is carried on."""
+    passed_over: tuple[str, ...] = ()
+    """What was wrong with checkpoints of the parent newer than the one taken."""
 
     @property
     def rate_continues(self) -> bool:
@@ -49,28 +59,58 @@ def run_folder(recipe: Recipe) -> Path:
     return Path(recipe.run_dir) / recipe.name
 
 
-def start_point(recipe: Recipe) -> StartPoint:
-    """What the recipe starts from; reads manifests only.
+def start_point(recipe: Recipe, verify: bool = False) -> StartPoint:
+    """What the recipe starts from; reads manifests only, unless ``verify`` asks for more: then a
+    base without a step is the newest checkpoint whose every byte is right.
 
+    A run that has a checkpoint of its own needs its parent's no more, and keeps what it took then.
     Raises UserError for what the base cannot give: a step, moments, data cursors or a learning
     rate of something that is no Alloy run, and a checkpoint that is not there.
     """
     base = recipe.base
+    known = begun(recipe)
+    if known is not None and known["lineage"]["parent"] is not None:
+        return _after_run(recipe, known["lineage"]["parent"], known["cursors"])
     if base is None or base.model is None or not is_alloy(Path(base.model)):
         _refuse_without_run(base, recipe.schedule)
         schedule, reason = _rate_without_run(recipe.schedule, base)
         return StartPoint(base, schedule, reason, None, None)
-    step = base.step if base.step is not None else _first_start(recipe, base.model)
-    checkpoint = chosen(Path(base.model), step, deep=False)
-    parent = _parent(base.model, checkpoint)
+    checkpoint, passed_over = _base_checkpoint(recipe, Path(base.model), verify)
+    cursors = _cursors(checkpoint) if base.data == "continued" else None
+    return _after_run(recipe, _parent(base.model, checkpoint), cursors, tuple(passed_over))
+
+
+def begun(recipe: Recipe) -> dict[str, Any] | None:
+    """The job of this run's earlier starts, where one of them saved a checkpoint that is there;
+    None too where the recipe names another base since."""
+    root = run_folder(recipe) / "checkpoints"
+    earlier = _earlier_job(recipe) if steps(root) else None
+    return earlier if earlier is not None and last_good(root, deep=False)[0] else None
+
+
+def _after_run(
+    recipe: Recipe,
+    parent: dict[str, Any],
+    cursors: Cursors | None,
+    passed_over: tuple[str, ...] = (),
+) -> StartPoint:
+    assert recipe.base is not None
     schedule, reason = _rate_after_run(recipe.schedule, parent)
-    return StartPoint(
-        base=base.model_copy(update={"step": checkpoint.step}),
-        schedule=schedule,
-        lr_reason=reason,
-        parent=parent,
-        cursors=_cursors(checkpoint) if base.data == "continued" else None,
-    )
+    base = recipe.base.model_copy(update={"step": parent["step"]})
+    return StartPoint(base, schedule, reason, parent, cursors, passed_over)
+
+
+def _base_checkpoint(recipe: Recipe, run: Path, verify: bool) -> tuple[Checkpoint, list[str]]:
+    """The parent's checkpoint, and what was wrong with newer ones. Where a step is asked for, by
+    the recipe or an earlier start, it is that one; the ranks look at its contents."""
+    assert recipe.base is not None
+    earlier = _earlier_job(recipe)
+    step = recipe.base.step
+    if step is None and earlier is not None:  # which a longer parent must not change
+        step = earlier["base"].get("step")
+    if step is not None:
+        return chosen(run, step, deep=False), []
+    return newest(run, deep=verify)
 
 
 def _refuse_without_run(base: Base | None, schedule: Schedule) -> None:
@@ -90,14 +130,14 @@ def _refuse_without_run(base: Base | None, schedule: Schedule) -> None:
             )
 
 
-def _first_start(recipe: Recipe, model: str) -> int | None:
-    """The step that an earlier start of this run took, which a longer parent must not change."""
-    path = run_folder(recipe) / JOB
-    if not path.is_file():
+def _earlier_job(recipe: Recipe) -> dict[str, Any] | None:
+    """What the ranks of an earlier start of this run were told, where its base was the same."""
+    base, path = recipe.base, run_folder(recipe) / JOB
+    if base is None or base.model is None or not path.is_file():
         return None
-    base = json.loads(path.read_text(encoding="utf-8"))["base"]
-    same = base["model"] == str(Path(model).resolve())
-    return base.get("step") if same else None
+    job = json.loads(path.read_text(encoding="utf-8"))
+    same = job["base"]["model"] == str(Path(base.model).resolve())
+    return job if same and base.step in (None, job["base"].get("step")) else None
 
 
 def _parent(model: str, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def prepare_run(
     _check_writable(run)
     _refuse_second_start(run)
     build_recipe(recipe, show)
-    planned = plan_recipe(recipe)
+    planned = plan_recipe(recipe, verify=True)
     reached, _ = last_good(run / "checkpoints")
     go_on_or_refuse(run, deciding(recipe, planned), planned, reached)
     if complete(run, planned.plan.hash, reached):
@@ -122,9 +122,11 @@ def corpus_receipt(planned: Planned) -> dict[str, Any]:
     return {**found, "decontaminated": removed, "erased_documents": planned.corpus.erased}
 
 
-def _start_folder(base: Base) -> str | None:
+def _start_folder(base: Base, parent: dict[str, Any] | None) -> str | None:
     if base.model is None:
         return None
+    if parent is not None:  # a run, which may be gone since this one began
+        return str(Path(base.model).resolve())
     return str(local_model(base.model, base.revision, weights=True).resolve())
 
 
@@ -136,7 +138,7 @@ def _job(recipe: Recipe, run: Path, planned: Planned, keep_steps: tuple[int, ...
     assert base is not None
     return Job(
         run=str(run.resolve()),
-        base=base.model_copy(update={"model": _start_folder(base)}),
+        base=base.model_copy(update={"model": _start_folder(base, parent)}),
         data=recipe.data,
         schedule=start.schedule,
         train=recipe.train,
@@ -146,7 +148,7 @@ def _job(recipe: Recipe, run: Path, planned: Planned, keep_steps: tuple[int, ...
         keys=planned.keys,
         keep_steps=keep_steps,
         eval_hashes=planned.eval_hashes,
-        tokenizer=tokenizer_name(base, recipe.data),
+        tokenizer=tokenizer_name(recipe),
         lineage={
             "base": base.model or f"random {json.dumps(base.architecture, sort_keys=True)}",
             "revision": base.revision,

@@ -17,6 +17,8 @@ from typing import Any
 from configs import UserError
 
 MANIFEST = "manifest.json"
+JOB = "job.json"
+"""In the folder of a run, above its checkpoints: what its ranks were told."""
 FORMAT = 1
 _NAME = re.compile(r"^step_(\d{9})$")
 _STAGING = ".incomplete"
@@ -188,11 +190,18 @@ def chosen(folder: Path, step: int | None = None, deep: bool = True) -> Checkpoi
             there = ", ".join(map(str, steps(root))) or "none"
             raise UserError(f"{folder} has no checkpoint of step {step}", f"there are: {there}")
         return open_checkpoint(root / step_name(step), deep)
-    found, refused = last_good(root, deep)
+    return newest(folder, deep)[0]
+
+
+def newest(folder: Path, deep: bool = True) -> tuple[Checkpoint, list[str]]:
+    """``chosen`` without a step, and what was wrong with the newer checkpoints."""
+    if (folder / MANIFEST).is_file():
+        return open_checkpoint(folder, deep), []
+    found, refused = last_good(folder / "checkpoints", deep)
     if found is None:
         detail = f" ({refused[0]})" if refused else ""
         raise UserError(f"{folder}: no good checkpoint{detail}", "give the folder of a trained run")
-    return found
+    return found, refused
 
 
 def pinned_steps(root: Path) -> set[int]:
@@ -203,7 +212,8 @@ def pinned_steps(root: Path) -> set[int]:
 
 def is_alloy(folder: Path) -> bool:
     """Whether a folder is an Alloy run or one of its checkpoints, not a Hugging Face folder."""
-    return (folder / MANIFEST).is_file() or bool(steps(folder / "checkpoints"))
+    known = (folder / name for name in (MANIFEST, JOB))  # the job stays where checkpoints are gone
+    return any(path.is_file() for path in known) or bool(steps(folder / "checkpoints"))
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:

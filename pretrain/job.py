@@ -7,10 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from checkpoints.folder import write_json
+from checkpoints.folder import JOB, write_json
 from configs import Base, Budget, Data, Evals, Schedule, Train
 
-JOB = "job.json"
 ERROR = "error.json"
 """Where a rank leaves a user's mistake for the command line to print."""
 _GAVE_UP = "gave_up"

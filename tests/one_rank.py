@@ -58,5 +58,17 @@ def train_here(tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *overrides
     return train_recipe(parse_recipe(tree, overrides), lambda _: None).parent
 
 
+def train_and_stop(tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch, after: int) -> Path:
+    """Train ``after`` steps of this start, then stop as on a signal; the checkpoints' folder."""
+    asked = iter(range(1, after + 1))
+
+    def run_ranks(job: Job, _: Any) -> None:
+        write_job(job)
+        run_job(job, lambda: next(asked) == after)
+
+    monkeypatch.setattr(training, "run_ranks", run_ranks)
+    return train_recipe(parse_recipe(tree), lambda _: None).parent / "checkpoints"
+
+
 def rows_of(run: Path, key: str) -> list[Any]:
     return [row[key] for row in read_metrics(run / "metrics.jsonl")]

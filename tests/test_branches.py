@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import Any
 
 import pytest
 from conftest import tiny_recipe
-from one_rank import joined, rows_of, train_here
+from one_rank import joined, rows_of, train_and_stop, train_here
 
+from alloy.training import prepare_run
 from checkpoints.folder import MANIFEST, chosen, step_name, steps
 from checkpoints.tensors import WEIGHTS, read
 from configs import Data, Mix, Schedule, UserError
+from configs.load import parse_recipe
 from mixing.cursors import carried_on, cursors_at
 from mixing.plan import Plan, PlanSource, compile_plan
 from mixing.seek import Order
+from pretrain.job import write_job
 
 STEP_TOKENS = 8 * 32
 PEAK = 0.003
@@ -228,12 +232,17 @@ def test_another_past_is_refused_with_its_keys(
     tiny: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kept = {p: p.read_bytes() for p in trunk.iterdir() if p.is_file()}
+    kept = files_of(trunk)
     with pytest.raises(UserError) as refused:
         train_here(trunk_recipe(tiny, trunk.parent), monkeypatch, override)
     told = f"{refused.value.message} {refused.value.hint}"
     assert all(part in told for part in parts), told
-    assert {p: p.read_bytes() for p in trunk.iterdir() if p.is_file()} == kept
+    assert files_of(trunk) == kept
+
+
+def files_of(run: Path) -> dict[Path, bytes]:
+    """What lies in a run folder itself; who holds it is no part of the run."""
+    return {p: p.read_bytes() for p in run.iterdir() if p.is_file() and p.name != ".lock"}
 
 
 @pytest.fixture(scope="module")
@@ -271,12 +280,105 @@ def test_a_damaged_checkpoint_that_was_asked_for_is_refused_by_name(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train_here(trunk_recipe(tiny, tmp_path), monkeypatch)
-    victim = run / "checkpoints" / step_name(6) / "tensors_00000.safetensors"
-    data = bytearray(victim.read_bytes())
-    data[len(data) // 2] ^= 1
-    victim.write_bytes(bytes(data))
+    victim = flip(run, 6)
     with pytest.raises(UserError, match=victim.name):
         train_here(branch_recipe(tiny, tmp_path), monkeypatch)
     (victim.parent / MANIFEST).write_text("{")
     with pytest.raises(UserError, match=MANIFEST):
         train_here(branch_recipe(tiny, tmp_path), monkeypatch)
+
+
+def flip(run: Path, step: int) -> Path:
+    """Change one bit of a checkpoint; the file."""
+    victim = run / "checkpoints" / step_name(step) / "tensors_00000.safetensors"
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 2] ^= 1
+    victim.write_bytes(bytes(data))
+    return victim
+
+
+@pytest.mark.parametrize("gone", ["trunk/checkpoints/step_000000006", "trunk/checkpoints", "trunk"])
+def test_a_branch_goes_on_without_its_parent(
+    gone: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_and_stop(trunk_recipe(tiny, tmp_path), monkeypatch, after=7)
+    tree = branch_recipe(tiny, tmp_path, data="continued")
+    tree["schedule"]["peak_lr"] = "continued"
+    tree["data"]["tokenizer"] = None
+    whole = train_here({**tree, "name": "whole"}, monkeypatch)
+    train_and_stop(tree, monkeypatch, after=2)
+    shutil.rmtree(tmp_path / gone)
+    branch = train_here(tree, monkeypatch)
+    assert rows_of(branch, "loss") == rows_of(whole, "loss")
+    assert (branch / "plan.json").read_text() == (whole / "plan.json").read_text()
+    told = [json.loads((run / "lineage.json").read_text()) for run in (branch, whole)]
+    assert told[0] == told[1]
+    # And on: a longer schedule is planned from the same cursors.
+    longer = {**tree, "schedule": {**schedule(8), "peak_lr": "continued"}}
+    with pytest.raises(UserError, match="learning rate"):
+        train_here(longer, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("gone", "step", "part"),
+    [
+        ("step_000000006", 6, "there are: 3, 7"),
+        ("step_000000007", None, "no checkpoint of step 7; there are: 3, 6"),
+        (".", 6, "there are: none"),
+    ],
+)
+def test_a_branch_that_saved_nothing_is_refused_with_what_there_is(
+    gone: str,
+    step: int | None,
+    part: str,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    train_and_stop(trunk_recipe(tiny, tmp_path), monkeypatch, after=7)
+    tree = branch_recipe(tiny, tmp_path, step=step)
+    job = prepare_run(parse_recipe(tree), lambda _: None)
+    assert job is not None
+    write_job(job)
+    shutil.rmtree(tmp_path / "trunk/checkpoints" / gone)
+    with pytest.raises(UserError) as refused:
+        train_here(tree, monkeypatch)
+    assert part in f"{refused.value.message}; {refused.value.hint}"
+
+
+@pytest.mark.parametrize("model", ["trunk", "trunk/checkpoints/step_000000006"])
+def test_an_unfinished_trunk_gives_its_tokenizer(
+    model: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_and_stop(trunk_recipe(tiny, tmp_path), monkeypatch, after=6)
+    tree = branch_recipe(tiny, tmp_path, model=str(tmp_path / model))
+    tree["data"]["tokenizer"] = None
+    branch = train_here(tree, monkeypatch)
+    assert (branch / "export/tokenizer.json").is_file()
+    # Another tokenizer is refused before anything is tokenized with it.
+    other = json.loads((tiny / "tokenizer.json").read_text())
+    first, second = list(other["model"]["vocab"])[:2]
+    vocab = other["model"]["vocab"]
+    vocab[first], vocab[second] = vocab[second], vocab[first]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(other))
+    tree = {**tree, "name": "other"}
+    tree["data"]["tokenizer"] = str(tmp_path / "tokenizer.json")
+    with pytest.raises(UserError, match="is not that of the base"):
+        prepare_run(parse_recipe(tree), lambda _: None)
+
+
+def test_a_base_without_a_step_is_the_last_good_one(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train_here(trunk_recipe(tiny, tmp_path), monkeypatch)
+    victims = [flip(run, 12), flip(run, 9)]
+    tree = branch_recipe(tiny, tmp_path, step=None)
+    said: list[str] = []
+    job = prepare_run(parse_recipe(tree), said.append)
+    assert job is not None
+    assert job.base.step == 6
+    warnings = [line for line in said if "warning: passed over" in line]
+    assert len(warnings) == 2
+    assert all(str(v) in line for v, line in zip(victims, warnings, strict=True))
+    branch = train_here(tree, monkeypatch)
+    assert json.loads((branch / "lineage.json").read_text())["parent"]["step"] == 6

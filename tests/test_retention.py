@@ -7,16 +7,11 @@ from typing import Any
 
 import pytest
 from conftest import tiny_recipe
-from one_rank import joined, train_here
+from one_rank import joined, train_and_stop, train_here
 from test_checkpoints import publish
 
-from alloy import training
-from alloy.training import train_recipe
 from checkpoints import folder
 from checkpoints.folder import problems, step_name, steps
-from configs.load import parse_recipe
-from pretrain.job import Job, write_job
-from pretrain.worker import run_job
 
 STEP_TOKENS = 8 * 32
 
@@ -34,18 +29,6 @@ def recipe(tiny: Path, home: Path, count: int) -> dict[str, Any]:
     lengths = {"tokens": count * STEP_TOKENS, "batch_tokens": STEP_TOKENS}
     schedule = {**lengths, "peak_lr": 0.003, "warmup": 0.0, "anneal": 0.0}
     return {**tiny_recipe(tiny, home, train=train, schedule=schedule), "name": "run"}
-
-
-def train_and_stop(tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch, after: int) -> Path:
-    """Train ``after`` steps of this start, then stop as on a signal; the checkpoints' folder."""
-    asked = iter(range(1, after + 1))
-
-    def run_ranks(job: Job, _: Any) -> None:
-        write_job(job)
-        run_job(job, lambda: next(asked) == after)
-
-    monkeypatch.setattr(training, "run_ranks", run_ranks)
-    return train_recipe(parse_recipe(tree), lambda _: None).parent / "checkpoints"
 
 
 def damage(root: Path, step: int) -> None:
