@@ -25,6 +25,7 @@ from pretrain.run_folder import complete, held
 # What may change between two starts of one run: none of it changes what is computed.
 _FREE_TRAIN_KEYS = {
     "zero",
+    "device",
     "ranks",
     "nodes",
     "hostfile",

@@ -5,8 +5,10 @@ the world size, are not atomic and need pickle; its scheduler drifts from the po
 """
 
 import datetime
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import deepspeed
 import torch
@@ -38,6 +40,14 @@ _OWNED = {
     "gradient_allreduce_op": "the loss is normalised over the global batch",
     "prescale_gradients": "the loss is normalised over the global batch",
     "checkpoint": "Alloy's checkpoints fit any number of ranks",
+    **dict.fromkeys(
+        ("tensor_parallel", "sequence_parallel_size", "elasticity", "amp", "sparse_gradients"),
+        "every rank computes whole rows of its own with a whole model",
+    ),
+}
+_OWNED_ZERO = {
+    "stage": "set train.zero",
+    "mics_shard_size": "masters are partitioned over all ranks",
 }
 
 
@@ -57,6 +67,8 @@ def device_name() -> str | None:
 
 def join_ranks(timeout: datetime.timedelta) -> None:
     """Join the process group that the launcher described in the environment."""
+    # Before any collective: NCCL takes the current device, which is the first one on every rank.
+    _accelerator().set_device(int(os.environ["LOCAL_RANK"]))
     # The op shares memory between ranks by a compiled extension, leaks /dev/shm files, and
     # serves inference only.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore
@@ -84,13 +96,22 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
     if train.zero == 0 and train.offload_optimizer:
         raise UserError("train.offload_optimizer needs ZeRO", "set train.zero: 1, 2 or 3")
     zero = dict(train.deepspeed.get("zero_optimization", {}))
-    if "stage" in zero:
-        raise UserError(
-            "train.deepspeed.zero_optimization.stage is owned by Alloy", "set train.zero"
-        )
+    for key, hint in _OWNED_ZERO.items():
+        if key in zero:
+            raise UserError(f"train.deepspeed.zero_optimization.{key} is owned by Alloy", hint)
+    for key in ("offload_optimizer", "offload_param"):
+        if zero.get(key, {}).get("device") == "nvme":
+            raise UserError(
+                f"train.deepspeed.zero_optimization.{key}: checkpoints are written from memory",
+                "offload to the cpu instead of nvme",
+            )
     if train.offload_optimizer:
         zero = {"offload_optimizer": {"device": "cpu"}, **zero}
+    types = {"data_types": {"grad_accum_dtype": sums_gradients_in(train)}}
     return {
+        # Left to DeepSpeed, ranks would add their gradients up in bf16.
+        "communication_data_type": "fp32",
+        **types,
         **train.deepspeed,
         # Its own CPU Adam is a compiled extension; torch's AdamW steps offloaded masters too.
         "zero_force_ds_cpu_optimizer": False,
@@ -102,6 +123,15 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
         "zero_allow_untested_optimizer": False,
         "steps_per_print": 10**12,
     }
+
+
+def sums_gradients_in(train: Train) -> Literal["fp32", "bf16"]:
+    """The type in which gradients of micro batches are added up. DeepSpeed would add them in that
+    of the computation; for ZeRO 1 in bf16 it has fp32 only with an optimizer of another make."""
+    asked = train.deepspeed.get("data_types", {}).get("grad_accum_dtype")
+    if asked is not None:
+        return asked
+    return "bf16" if (train.zero, train.precision) == (1, "bf16") else "fp32"
 
 
 class Engine:
@@ -118,6 +148,7 @@ class Engine:
         self.names = dict(model.named_parameters())
         self.config = model.config.get_text_config()
         self._zero = train.zero
+        self._norm = math.nan
         self._optimizer = torch.optim.AdamW(
             parameter_groups(model, train.weight_decay),
             lr=0.0,
@@ -155,7 +186,9 @@ class Engine:
         """Apply the accumulated gradients with ``lr``; False where they were not finite."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        if self._zero == 0 and not self._finite_gradients():
+        if self._zero == 0:
+            self._norm = self._local_norm()
+        if self._zero == 0 and not math.isfinite(self._norm):
             # Plain AdamW would apply them. They are not taken away, because DeepSpeed's clipping
             # fails where no parameter has a gradient.
             self._optimizer.step = _no_step
@@ -171,6 +204,8 @@ class Engine:
 
     def grad_norm(self) -> float | None:
         """Global gradient norm of the last step, before clipping."""
+        if self._zero == 0:
+            return self._norm
         norm = self._engine.get_global_grad_norm()
         return None if norm is None else float(norm)
 
@@ -196,18 +231,19 @@ class Engine:
             self._set(parameter, weights[name], WEIGHTS)
 
     def import_moments(
-        self, moments: Mapping[str, Mapping[str, torch.Tensor]], adam_step: int
+        self, kind: str, moments: Iterable[tuple[str, torch.Tensor]], adam_step: int
     ) -> None:
-        """Set both Adam moments ({kind: {name: tensor}}) and the step of the bias correction."""
-        for kind in (EXP_AVG, EXP_AVG_SQ):
-            for name, parameter in self.names.items():
-                self._set(parameter, moments[kind][name], kind)
+        """Set one Adam moment of every parameter ((name, tensor), in the same order on all ranks)
+        and the step of the bias correction."""
+        for name, moment in moments:
+            self._set(self.names[name], moment, kind)
         for state in self._optimizer.state.values():
             state["step"] = torch.tensor(float(adam_step))
 
-    def _finite_gradients(self) -> bool:
-        gradients = (p.grad for p in self.names.values() if p.grad is not None)
-        return all(bool(torch.isfinite(g).all()) for g in gradients)
+    def _local_norm(self) -> float:
+        """The global norm where every rank holds the whole gradient."""
+        gradients = [p.grad for p in self.names.values() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
 
     def _full(self, parameter: torch.nn.Parameter, kind: str) -> torch.Tensor:
         if self._zero == 0:

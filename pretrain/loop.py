@@ -65,12 +65,13 @@ def train(
     """Train from ``progress`` to the end of the plan, or to a stop that any rank was asked for.
 
     ``due`` holds the step counts at which a checkpoint is saved, ``measured`` those at which the
-    live model is measured. Returns the progress and whether the plan is complete. Raises
-    CheckFailed after ``max_skipped_steps`` non-finite steps in a row.
+    live model is still to be measured. Returns the progress and whether the plan is complete.
+    Raises CheckFailed after ``max_skipped_steps`` non-finite steps in a row.
     """
     run.engine.module.train()
     in_a_row = 0
-    if progress.step == 0 and 0 in measured and run.measure(progress):
+    # Before the first step, and where a stop cut the measurement off.
+    if progress.step in measured and run.measure(progress):
         return progress, False
     while progress.step < run.plan.steps:
         began = time.perf_counter()
@@ -90,12 +91,12 @@ def train(
                 f"{in_a_row} steps in a row had non-finite gradients, the last at {progress.step}",
                 "lower schedule.peak_lr, or look at the rows with `alloy corpus trace`",
             )
-        if progress.step in measured and not stop:
-            stop = run.measure(progress)
+        unmeasured = progress.step in measured and (stop or run.measure(progress))
+        stop = stop or unmeasured
         if stop or progress.step in due:
             run.save(progress)
         if stop:
-            return progress, progress.step == run.plan.steps
+            return progress, progress.step == run.plan.steps and not unmeasured
     return progress, True
 
 

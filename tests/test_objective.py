@@ -15,6 +15,7 @@ from checkpoints.tensors import EXP_AVG, WEIGHTS, read
 from configs import UserError
 from configs.load import parse_recipe
 from pretrain import worker
+from pretrain.engine import Engine
 from pretrain.objective import Objective, chunked_head, require_plain_logits, row_losses
 
 ROWS, SEQ_LEN, WORDS = 2, 9, 23
@@ -158,6 +159,17 @@ def test_runs_in_chunks(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(worker, "chunked_head", small_chunks)
     whole = train_here(recipe(tiny, tmp_path, "whole", zero=2), monkeypatch, STEPS)
+    widths: list[int] = []
+    forward = Engine.forward
+
+    def seen(self: Engine, **inputs: Any) -> torch.Tensor:
+        found = forward(self, **inputs)
+        widths.append(found.numel() // max(1, inputs["input_ids"].numel()))
+        return found
+
+    monkeypatch.setattr(Engine, "forward", seen)
+    monkeypatch.setattr(worker, "require_plain_logits", lambda *_: None)
+    monkeypatch.setattr(worker, "require_documents_apart", lambda *_: None)
     for zero in (0, 2, 3):
         keys = {"zero": zero, "cross_entropy": "chunked", "activation_checkpointing": True}
         chunked = train_here(recipe(tiny, tmp_path, f"{zero}", **keys), monkeypatch, STEPS)
@@ -166,6 +178,8 @@ def test_runs_in_chunks(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             found = dict(read(chosen(chunked), kind))
             for name, tensor in read(chosen(whole), kind):
                 assert torch.allclose(found[name], tensor, atol=tolerance), (zero, name)
+    # Nowhere logits of all words: neither in training nor where a stored batch is run again.
+    assert set(widths) == {2}  # cross-entropy and log-partition
 
 
 def test_a_fused_run_is_the_plain_one(
