@@ -149,6 +149,8 @@ class Engine:
         self.config = model.config.get_text_config()
         self._zero = train.zero
         self._norm = math.nan
+        self._balancing = float(getattr(self.config, "router_aux_loss_coef", None) or 0.0)
+        self._imbalance: torch.Tensor | None = None
         self._optimizer = torch.optim.AdamW(
             parameter_groups(model, train.weight_decay),
             lr=0.0,
@@ -168,7 +170,16 @@ class Engine:
 
     def forward(self, **inputs: torch.Tensor | int | None) -> torch.Tensor:
         """Logits (rows, seq_len, vocab)."""
-        return self._engine(**inputs, use_cache=False).logits
+        routed = {"output_router_logits": True} if self._balancing and self.module.training else {}
+        found = self._engine(**inputs, **routed, use_cache=False)
+        self._imbalance = found.aux_loss if routed else None
+        return found.logits
+
+    def balancing(self) -> torch.Tensor | None:
+        """What a mixture of experts adds to its mean loss so that all experts are used, of the last
+        training pass: the model's own load-balancing loss (Fedus et al. 2021, equation 4) times its
+        configured weight. None for other models."""
+        return None if self._imbalance is None else self._balancing * self._imbalance
 
     def backward(self, loss_share: torch.Tensor) -> None:
         """Accumulate gradients of this rank's part of the global mean loss.

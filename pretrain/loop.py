@@ -2,7 +2,8 @@
 
 A step trains on ``batch_rows`` consecutive positions of the plan. Position alone decides rows and
 learning rate; the loss is the sum over the step's supervised tokens divided by their number,
-which the plan knows beforehand, so ranks, micro batches and masks do not change it.
+which the plan knows beforehand, so ranks, micro batches and masks do not change it. (What keeps a
+mixture of experts in balance is not linear in the tokens, and depends on the micro batches.)
 """
 
 import time
@@ -130,7 +131,11 @@ def _accumulate(run: Run, step: int) -> Callable[[], tuple[np.ndarray, bool]]:
         sums += _by_source(nll, labels, sources, sums.shape[1])
         if index + 1 == len(batches):
             agreed = _agreement(sums, run.stop_asked())
-        run.engine.backward(objective.sum() / max(targets, 1))
+        loss = objective.sum() / max(targets, 1)
+        balancing = run.engine.balancing()
+        if balancing is not None:  # the mean over the step's targets of each pass's term
+            loss = loss + balancing * (labels != -100).sum() / max(targets, 1)
+        run.engine.backward(loss)
         if index + 1 < len(batches):
             run.engine.advance()
     assert agreed is not None  # there is a micro-batch, if only of empty places

@@ -321,8 +321,6 @@ def _check_model(job: Job, start: Start) -> None:
             f"data.seq_len {job.data.seq_len} is over the {positions} positions of the model",
             f"set data.seq_len: {positions} or less, or max_position_embeddings in its config.json",
         )
-    if has_experts(config):
-        _say("warning: the loss of a mixture of experts is trained without its balancing term")
 
 
 def _attention(job: Job, start: Start) -> Attention:
