@@ -20,6 +20,8 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 _NAME = re.compile(r"^step_(\d{9})$")
 _STAGING = ".incomplete"
+_GOING = ".removed" + _STAGING
+_UNFINISHED = re.compile(r"^step_\d{9}(\.removed)?\.incomplete$")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,28 @@ def begin(root: Path, step: int) -> Path:
     return staging
 
 
+def discard(path: Path) -> None:
+    """Remove a checkpoint: no half one is ever seen under its name, whenever a kill comes."""
+    going = path.with_name(path.name + _GOING)
+    if going.exists():
+        shutil.rmtree(going)
+    path.rename(going)
+    shutil.rmtree(going)
+
+
+def sweep(root: Path) -> str | None:
+    """Remove what kills left unfinished, written or deleted in part; what it was, for people.
+
+    Only for who holds the run: nobody else may be writing there.
+    """
+    entries = sorted(root.iterdir()) if root.is_dir() else []
+    left = [path for path in entries if _UNFINISHED.match(path.name) and path.is_dir()]
+    size = sum(f.stat().st_size for path in left for f in path.rglob("*") if f.is_file())
+    for path in left:
+        shutil.rmtree(path)
+    return f"{', '.join(p.name for p in left)} ({size / 1e6:,.1f} MB)" if left else None
+
+
 def describe(path: Path) -> dict[str, Any]:
     """Flush a file to disk and return its size in bytes and sha256."""
     digest = hashlib.sha256()
@@ -62,7 +86,7 @@ def commit(
     write_json(staging / MANIFEST, manifest)
     final = staging.parent / step_name(step)
     if final.exists():  # a damaged one that was refused and trained again
-        shutil.rmtree(final)
+        discard(final)
     staging.rename(final)
     sync_folder(final.parent)
     return final

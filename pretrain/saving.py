@@ -1,6 +1,5 @@
 """Checkpoints of a run: gather from all ranks, write, publish, retain."""
 
-import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from checkpoints import folder, tensors
 from checkpoints.retain import to_delete
 from configs import CheckFailed
 from pretrain.engine import Engine
+from pretrain.watch import say
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Saver:
     pinned: Collection[int]
     keep_last: int
     config: PretrainedConfig
+    abandoned: set[int]
+    """Steps of damaged checkpoints, newer than the one that this start goes on from."""
 
     def save(self, engine: Engine, step: int, state: dict[str, Any]) -> None:
         """All ranks together: write the checkpoint of ``step`` steps done, and publish it."""
@@ -49,17 +51,18 @@ class Saver:
             files = {**dict(entries), "config.json": folder.describe(staging / "config.json")}
             more = {"adam_step": engine.adam_step(), "pinned": step in self.pinned}
             folder.commit(staging, step, files, {**state, **more})
-            self._retain()
+            self._retain(step)
         dist.barrier()
 
-    def _retain(self) -> None:
+    def _retain(self, saved: int) -> None:
+        self.abandoned.discard(saved)
         # An extended run has other stage ends: those of before stay too.
         pinned = {*self.pinned, *folder.pinned_steps(self.root)}
-        for step in to_delete(folder.steps(self.root), pinned, self.keep_last):
-            path = self.root / folder.step_name(step)
-            # Without its manifest it is no checkpoint: a kill while deleting leaves no half one.
-            (path / folder.MANIFEST).unlink()
-            shutil.rmtree(path)
+        there = folder.steps(self.root)
+        for step in to_delete(there, pinned, self.keep_last, self.abandoned):
+            folder.discard(self.root / folder.step_name(step))
+            if step in self.abandoned:
+                say(f"removed the damaged checkpoint of step {step}: saved anew at step {saved}")
 
 
 def disk_full(reason: str, root: Path) -> CheckFailed:

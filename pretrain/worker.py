@@ -161,7 +161,7 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     measured = _measurement(job, corpus, tokenizer, batch_tokens)
     progress = progress_of(resumed, plan)
     watch = _watch(job, plan, engine, progress.step) if dist.get_rank() == 0 else None
-    saver = Saver(_checkpoints(job), pinned(job, plan), job.train.keep_last, start.model.config)
+    saver = _saver(job, plan, start, progress.step)
 
     objective = Objective(job.train.z_loss, head)
 
@@ -223,6 +223,12 @@ def _measured_before(job: Job, progress: Progress) -> frozenset[int]:
     return frozenset(found[0])
 
 
+def _saver(job: Job, plan: Plan, start: Start, first_step: int) -> Saver:
+    root = _checkpoints(job)
+    abandoned = {step for step in folder.steps(root) if step > first_step}
+    return Saver(root, pinned(job, plan), job.train.keep_last, start.model.config, abandoned)
+
+
 def _loss_head(job: Job, start: Start) -> ChunkedHead | None:
     """Put into the model where the recipe asks for another way than whole logits."""
     way = job.train.cross_entropy
@@ -273,6 +279,9 @@ def _agree_on_resume(job: Job, plan: Plan) -> folder.Checkpoint | None:
     """Rank 0 verifies and all ranks take the same checkpoint of this run, if there is one."""
     found: list[folder.Checkpoint | None] = [None]
     if dist.get_rank() == 0:
+        swept = folder.sweep(_checkpoints(job))
+        if swept is not None:
+            _say(f"removed what a kill or a full disk left unfinished: {swept}")
         checkpoint, refused = folder.last_good(_checkpoints(job))
         for line in refused:
             _say(f"refused checkpoint: {line}")

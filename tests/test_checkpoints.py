@@ -65,6 +65,12 @@ def test_pinned_and_newest_stay() -> None:
     assert to_delete([10, 20, 30], {30}, keep_last=1) == [10]
 
 
+def test_what_a_run_went_back_behind_goes_first_and_counts_for_nothing() -> None:
+    assert to_delete([1, 4, 5], set(), keep_last=2, abandoned={4, 5}) == [4, 5]
+    assert to_delete([1, 3, 5, 6], set(), keep_last=2, abandoned={5}) == [5, 1]
+    assert to_delete([1, 4, 5], {5}, keep_last=1, abandoned={4, 5}) == [4]
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_owners_cover_every_parameter_and_balance(seed: int) -> None:
     rng = random.Random(seed)
