@@ -22,7 +22,14 @@ from deepspeed.utils import (
 from torch.distributed import distributed_c10d
 from transformers import PreTrainedModel
 
-from checkpoints.tensors import EXP_AVG, EXP_AVG_SQ, KINDS, WEIGHTS
+from checkpoints.tensors import (
+    BUFFERS,
+    EXP_AVG,
+    EXP_AVG_SQ,
+    KINDS,
+    WEIGHTS,
+    persistent_buffers,
+)
 from configs import Train, UserError
 from pretrain.model import parameter_groups
 
@@ -182,6 +189,14 @@ class Engine:
                 full = self._full(parameter, kind)
                 if name in owned:
                     yield (kind, name), full.detach().to("cpu", torch.float32, copy=True)
+
+    def buffers(self) -> dict[tuple[str, str], torch.Tensor]:
+        """{(kind, name): tensor} of the model's persistent buffers as it computes with them, the
+        same on every rank; floats in fp32."""
+        return {
+            (BUFFERS, name): (b.float() if b.is_floating_point() else b).detach().clone()
+            for name, b in persistent_buffers(self.module).items()
+        }
 
     def adam_step(self) -> int:
         return max(

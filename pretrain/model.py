@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from checkpoints.folder import Checkpoint, chosen, is_alloy
-from checkpoints.tensors import WEIGHTS, read
+from checkpoints.tensors import BUFFERS, WEIGHTS, persistent_buffers, read
 from configs import Base, UserError
 
 _RESIDUAL_OUTPUTS = (
@@ -52,21 +52,31 @@ def resume_start(checkpoint: Checkpoint, vocab_size: int) -> Start:
 
 
 def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
-    """The model of a checkpoint, with its fp32 weights, in evaluation mode's default device."""
+    """The model of a checkpoint, with its fp32 weights and its buffers, on the default device.
+
+    Raises UserError where tensors are missing or do not fit; checkpoints of before buffers were
+    stored open where the model has none.
+    """
     config = AutoConfig.from_pretrained(checkpoint.path)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    parameters = dict(model.named_parameters())
-    missing = set(parameters)
+    _fill(dict(model.named_parameters()), checkpoint, WEIGHTS)
+    _fill(persistent_buffers(model), checkpoint, BUFFERS)
+    return model
+
+
+def _fill(targets: Mapping[str, torch.Tensor], checkpoint: Checkpoint, kind: str) -> None:
+    missing = set(targets)
     with torch.no_grad():
-        for name, tensor in read(checkpoint, WEIGHTS):
-            _copy(parameters, name, tensor, checkpoint)
+        for name, tensor in read(checkpoint, kind):
+            _copy(targets, name, tensor, checkpoint)
             missing.discard(name)
     if missing:
         raise UserError(
-            f"{checkpoint.path}: no weights for '{min(missing)}' and {len(missing) - 1} more",
-            "the checkpoint is of another architecture",
+            f"{checkpoint.path}: no {kind} for '{min(missing)}' and {len(missing) - 1} more",
+            "the checkpoint is of another architecture"
+            if kind == WEIGHTS
+            else "it was written before buffers were stored: train it again from its base",
         )
-    return model
 
 
 def _random(
@@ -120,17 +130,17 @@ def pretrained_model(name: str) -> PreTrainedModel:
 
 
 def _copy(
-    parameters: dict[str, torch.nn.Parameter],
+    targets: Mapping[str, torch.Tensor],
     name: str,
     tensor: torch.Tensor,
     checkpoint: Checkpoint,
 ) -> None:
-    if name not in parameters or parameters[name].shape != tensor.shape:
+    if name not in targets or targets[name].shape != tensor.shape:
         raise UserError(
             f"{checkpoint.path}: '{name}' of shape {tuple(tensor.shape)} does not fit the model",
             "the checkpoint is of another architecture",
         )
-    parameters[name].copy_(tensor)
+    targets[name].copy_(tensor)
 
 
 def _check(model: PreTrainedModel, vocab_size: int, name: str) -> PreTrainedModel:

@@ -1,0 +1,167 @@
+"""Models of the hub as bases: buffers, vision parts, whole weights, stop tokens, typos."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_recipe
+from one_rank import joined, train_here
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from alloy.merging import average_last
+from checkpoints.export import LOGIT_TOLERANCE
+from checkpoints.folder import chosen
+from checkpoints.tensors import BUFFERS, read
+from configs import UserError
+from pretrain import worker
+from pretrain.engine import Engine
+from pretrain.model import model_from
+
+STEP_TOKENS = 8 * 32
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+LLAMA = {**SIZES, "num_attention_heads": 2, "num_key_value_heads": 1, "eos_token_id": 0}
+GEMMA4 = LLAMA | {"head_dim": 16, "global_head_dim": 16, "hidden_size_per_layer_input": 0}
+GEMMA4 |= {"vocab_size_per_layer_input": 400, "sliding_window": 64, "pad_token_id": 0}
+GEMMA4 |= {"layer_types": ["sliding_attention", "full_attention"]}
+MLA = {"kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8}
+ROUTED = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2, "topk_group": 1}
+DEEPSEEK = {**LLAMA, **MLA, **ROUTED, "num_key_value_heads": 2, "v_head_dim": 8}
+DEEPSEEK |= {"first_k_dense_replace": 1, "n_shared_experts": 1, "moe_intermediate_size": 16}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_rank() -> Iterator[None]:
+    with joined():
+        yield
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
+    """The engines that runs in this process made."""
+    made: list[Engine] = []
+
+    class Kept(Engine):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(worker, "Engine", Kept)
+    return made
+
+
+def random_model(model_type: str, keys: dict[str, Any]) -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(model_type, vocab_size=400, bos_token_id=None, **keys)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def saved(model: PreTrainedModel, tiny: Path, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tiny / "tokenizer.json"))
+    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def recipe(tiny: Path, base: Path, **train: Any) -> dict[str, Any]:
+    shape = {"zero": 2, "precision": "fp32", "ranks": 1, "micro_batch_rows": 4}
+    kept = {"checkpoint_tokens": STEP_TOKENS, "keep_last": 9}
+    lengths = {"tokens": 3 * STEP_TOKENS, "batch_tokens": STEP_TOKENS}
+    schedule = {**lengths, "peak_lr": 0.01, "warmup": 0.34}
+    sections = {"train": {**shape, **kept, **train}, "schedule": schedule}
+    tree = tiny_recipe(tiny, base.parent, **sections, base={"model": str(base)})
+    tree["data"]["tokenizer"] = None
+    return {**tree, "name": "run"}
+
+
+def logits(model: Any) -> torch.Tensor:
+    ids = torch.randint(0, 400, (2, 24), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return (model(input_ids=ids) if isinstance(model, PreTrainedModel) else model(ids)).logits
+
+
+def exported(folder: Path) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def with_buffers(model_type: str) -> PreTrainedModel:
+    """A model whose persistent buffers are not what a new one has."""
+    model = random_model(model_type, GEMMA4 if model_type == "gemma4_text" else DEEPSEEK)
+    kept = [(n, b) for n, b in model.named_buffers() if n in model.state_dict()]
+    assert kept
+    for _, buffer in kept:
+        buffer.copy_(torch.linspace(0.5, 0.9, buffer.numel()).view_as(buffer))
+    return model
+
+
+@pytest.mark.parametrize(("model_type", "zero"), [("deepseek_v3", 2), ("gemma4_text", 3)])
+def test_buffers_come_along(
+    model_type: str,
+    zero: int,
+    tiny: Path,
+    tmp_path: Path,
+    live: list[Engine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Export, checkpoint, average and a resumed run have the buffers of the base."""
+    model = with_buffers(model_type)
+    base = saved(model, tiny, tmp_path / "base")
+    tree = recipe(tiny, base, zero=zero)
+    run = train_here(tree, monkeypatch)
+    live[0].module.eval()
+    ids = torch.randint(0, 400, (2, 24), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = live[0].forward(input_ids=ids)
+    assert float((logits(exported(run / "export")) - expected).abs().max()) <= LOGIT_TOLERANCE
+    stored = dict(read(chosen(run), BUFFERS))
+    held = dict(model.named_buffers())
+    assert stored
+    assert all(tensor.equal(held[name]) for name, tensor in stored.items())
+    average_last(run, 2, tmp_path / "mean")
+    averaged = dict(exported(tmp_path / "mean").named_buffers())
+    assert all(tensor.equal(averaged[name]) for name, tensor in stored.items())
+    shutil.rmtree(chosen(run).path)
+    train_here(tree, monkeypatch)  # from step 2: the replayed loss must be the stored one
+    assert chosen(run).step == 3
+
+
+def test_buffers_under_bf16(
+    tiny: Path, tmp_path: Path, live: list[Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored is what the live model computes with, and a resumed run has it again."""
+    base = saved(with_buffers("deepseek_v3"), tiny, tmp_path / "base")
+    tree = recipe(tiny, base, precision="bf16")
+    run = train_here(tree, monkeypatch)
+    shutil.rmtree(chosen(run).path)
+    train_here(tree, monkeypatch)
+    stored = dict(read(chosen(run, 3), BUFFERS))
+    for engine in live:
+        buffers = dict(engine.module.named_buffers())
+        assert all(tensor.equal(buffers[name].float()) for name, tensor in stored.items())
+
+
+def test_checkpoints_of_before_buffers(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They open where the model has no buffers, and are refused by name where it has some."""
+    for model_type, keys in (("llama", LLAMA), ("gemma4_text", GEMMA4)):
+        base = saved(random_model(model_type, keys), tiny, tmp_path / model_type / "base")
+        checkpoint = chosen(train_here(recipe(tiny, base), monkeypatch))
+        for file in checkpoint.path.glob("tensors_*"):
+            tensors = load_file(file)
+            assert any(n.startswith(BUFFERS) for n in tensors) is (model_type != "llama")
+            save_file({n: t for n, t in tensors.items() if not n.startswith(BUFFERS)}, file)
+        if model_type == "llama":
+            assert model_from(checkpoint)
+        else:
+            with pytest.raises(UserError, match=r"no buffers for 'model\.layers\.0\.layer_scalar'"):
+                model_from(checkpoint)
