@@ -1,11 +1,12 @@
 """A Hugging Face causal LM to train: from the hub, a folder, an Alloy run or random weights."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from checkpoints.folder import Checkpoint, chosen, is_alloy
@@ -119,14 +120,37 @@ def _from_checkpoint(checkpoint: Checkpoint, vocab_size: int) -> PreTrainedModel
 
 
 def pretrained_model(name: str) -> PreTrainedModel:
-    """A Hugging Face folder, in fp32 whatever it is stored as."""
+    """A Hugging Face folder, in fp32 whatever it is stored as.
+
+    Raises UserError where it cannot be loaded as a causal LM, and where weights are missing or of
+    another shape than the config says: transformers would draw them at random and go on.
+    """
     try:
-        return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    except OSError as error:
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
             f"base.model {name}: {first}", "check the name, revision or folder"
         ) from None
+    _require_whole(name, loaded["missing_keys"], loaded["mismatched_keys"])
+    return model
+
+
+def _require_whole(
+    name: str,
+    missing: Collection[str],
+    mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]],
+) -> None:
+    """``mismatched`` are (weight, shape in the file, shape of the config)."""
+    odd = [
+        f"'{weight}' is {tuple(stored)}, the config says {tuple(expected)}"
+        for weight, stored, expected in sorted(mismatched)
+    ] or [f"no weights for '{weight}'" for weight in sorted(missing)]
+    if odd:
+        more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+        raise UserError(f"base.model {name}: {odd[0]}{more}", "download or save it again, whole")
 
 
 def _copy(

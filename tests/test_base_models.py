@@ -1,7 +1,9 @@
 """Models of the hub as bases: buffers, vision parts, whole weights, stop tokens, typos."""
 
+import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from checkpoints.tensors import BUFFERS, read
 from configs import UserError
 from pretrain import worker
 from pretrain.engine import Engine
-from pretrain.model import model_from
+from pretrain.model import model_from, pretrained_model
 
 STEP_TOKENS = 8 * 32
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -165,3 +167,46 @@ def test_checkpoints_of_before_buffers(
         else:
             with pytest.raises(UserError, match=r"no buffers for 'model\.layers\.0\.layer_scalar'"):
                 model_from(checkpoint)
+
+
+def changed(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> str:
+    """The folder's name, after a change of its weights."""
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return str(folder)
+
+
+def test_bases_that_are_not_whole(tiny: Path, tmp_path: Path) -> None:
+    """Weights that are missing or of another shape are refused by name, never drawn at random."""
+    norm = "model.layers.1.input_layernorm.weight"
+
+    def without(weights: dict[str, torch.Tensor]) -> None:
+        for name in [n for n in weights if "layers.1." in n]:
+            del weights[name]
+
+    def shorter(weights: dict[str, torch.Tensor]) -> None:
+        weights[norm] = weights[norm][:-1].contiguous()
+
+    base = saved(random_model("llama", LLAMA), tiny, tmp_path / "base")
+    for change, message in (
+        (without, f"no weights for '{norm}' and 8 more"),
+        (shorter, f"'{norm}' is (31,), the config says (32,)"),
+    ):
+        folder = shutil.copytree(base, tmp_path / change.__name__)
+        with pytest.raises(UserError, match=re.escape(message)):
+            pretrained_model(changed(folder, change))
+    tied = saved(random_model("llama", LLAMA | {"tie_word_embeddings": True}), tiny, tmp_path / "t")
+    assert "lm_head.weight" not in load_file(tied / "model.safetensors")
+    assert pretrained_model(str(tied))
+
+
+def test_bases_that_are_no_causal_models(tiny: Path, tmp_path: Path) -> None:
+    base = saved(random_model("llama", LLAMA), tiny, tmp_path / "base")
+    cut = shutil.copytree(base, tmp_path / "cut")
+    weights = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(weights[:-100])
+    (base / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    for folder, message in ((base, "Unrecognized configuration class"), (cut, "incomplete")):
+        with pytest.raises(UserError, match=message):
+            pretrained_model(str(folder))
