@@ -31,7 +31,7 @@ from checkpoints.tensors import (
     persistent_buffers,
 )
 from configs import Train, UserError
-from pretrain.model import parameter_groups
+from pretrain.model import freeze_other_modalities, parameter_groups
 
 _OWNED = {
     "train_batch_size": "schedule.batch_tokens sets the batch",
@@ -122,7 +122,15 @@ class Engine:
         accumulation: int,
         timeout: datetime.timedelta,
     ) -> None:
+        freeze_other_modalities(model)
         self.names = dict(model.named_parameters())
+        self.trained = {n: p for n, p in self.names.items() if p.requires_grad}
+        # As they came: under bf16 the model's own are rounded, and they have no masters.
+        self._frozen = {
+            n: p.detach().to("cpu", torch.float32, copy=True)
+            for n, p in self.names.items()
+            if n not in self.trained
+        }
         self.config = model.config.get_text_config()
         self._zero = train.zero
         self._optimizer = torch.optim.AdamW(
@@ -182,9 +190,11 @@ class Engine:
         return None if norm is None else float(norm)
 
     def export_state(self, owned: set[str]) -> Iterator[tuple[tuple[str, str], torch.Tensor]]:
-        """All ranks together: yield {(kind, name): fp32 tensor} of the ``owned`` names."""
+        """All ranks together: yield {(kind, name): fp32 tensor} of the ``owned`` names; frozen
+        parameters have weights alone."""
+        yield from (((WEIGHTS, n), t) for n, t in self._frozen.items() if n in owned)
         self._link()
-        for name, parameter in self.names.items():
+        for name, parameter in self.trained.items():
             for kind in KINDS:
                 full = self._full(parameter, kind)
                 if name in owned:
@@ -207,7 +217,7 @@ class Engine:
         """Set the fp32 masters: DeepSpeed makes them from weights already rounded to bf16."""
         if self._zero == 0:
             return  # fp32 without masters: the model was loaded with these weights
-        for name, parameter in self.names.items():
+        for name, parameter in self.trained.items():
             self._set(parameter, weights[name], WEIGHTS)
 
     def import_moments(
@@ -215,7 +225,7 @@ class Engine:
     ) -> None:
         """Set both Adam moments ({kind: {name: tensor}}) and the step of the bias correction."""
         for kind in (EXP_AVG, EXP_AVG_SQ):
-            for name, parameter in self.names.items():
+            for name, parameter in self.trained.items():
                 self._set(parameter, moments[kind][name], kind)
         for state in self._optimizer.state.values():
             state["step"] = torch.tensor(float(adam_step))
@@ -259,7 +269,7 @@ class Engine:
         """
         zero = self._engine.optimizer
         if self._zero == 0:
-            flats = list(self.names.values())
+            flats = list(self.trained.values())
         elif self._zero == 3:
             flats = zero.fp32_partitioned_groups_flat
         else:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny_recipe
-from one_rank import joined, train_here
+from one_rank import joined, rows_of, train_here
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -22,7 +22,7 @@ from transformers import (
 from alloy.merging import average_last
 from checkpoints.export import LOGIT_TOLERANCE
 from checkpoints.folder import chosen
-from checkpoints.tensors import BUFFERS, read
+from checkpoints.tensors import BUFFERS, EXP_AVG, read
 from configs import UserError
 from pretrain import worker
 from pretrain.engine import Engine
@@ -210,3 +210,41 @@ def test_bases_that_are_no_causal_models(tiny: Path, tmp_path: Path) -> None:
     for folder, message in ((base, "Unrecognized configuration class"), (cut, "incomplete")):
         with pytest.raises(UserError, match=message):
             pretrained_model(str(folder))
+
+
+VISION = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+VISION |= {"num_attention_heads": 1, "image_size": 28, "patch_size": 14}
+GEMMA3 = {"vision_config": VISION, "image_token_index": 399, "mm_tokens_per_image": 4}
+GEMMA3 |= {"boi_token_index": 397, "eoi_token_index": 398}
+GEMMA3["text_config"] = {**LLAMA, "head_dim": 16, "vocab_size": 400, "pad_token_id": 0}
+
+
+@pytest.mark.parametrize(("zero", "precision"), [(0, "fp32"), (1, "bf16"), (3, "bf16")])
+def test_vision_parts_stay_as_they_are(
+    zero: int,
+    precision: str,
+    tiny: Path,
+    tmp_path: Path,
+    live: list[Engine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are exported to the bit, take no decay and no moments, and are no trained weights."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gemma3", **GEMMA3))
+    vision = {n: p for n, p in model.named_parameters() if "vision" in n or "multi_modal" in n}
+    assert vision
+    text = next(n for n, _ in model.named_parameters() if n.endswith("up_proj.weight"))
+    base = saved(model, tiny, tmp_path / "base")
+    raw = {"zero_optimization": {"stage3_param_persistence_threshold": 0}} if zero == 3 else {}
+    tree = recipe(tiny, base, zero=zero, precision=precision, weight_decay=0.1, deepspeed=raw)
+    run = train_here(tree, monkeypatch)
+    for found in (exported(run / "export"), model_from(chosen(run, 2))):
+        weights = dict(found.named_parameters())
+        assert all(weights[name].equal(p) for name, p in vision.items())
+        assert not weights[text].equal(dict(model.named_parameters())[text])
+    assert set(live[0].trained) == set(weights) - set(vision)
+    assert set(dict(read(chosen(run), EXP_AVG))) == set(live[0].trained)
+    shutil.rmtree(chosen(run).path)
+    before = rows_of(run, "loss")
+    train_here(tree, monkeypatch)
+    assert rows_of(run, "loss") == before
