@@ -19,13 +19,16 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from alloy import hub
 from alloy.merging import average_last
 from checkpoints.export import LOGIT_TOLERANCE
 from checkpoints.folder import chosen
 from checkpoints.tensors import BUFFERS, EXP_AVG, read
 from configs import UserError
+from mixing.tokenizer import load_tokenizer
 from pretrain import worker
 from pretrain.engine import Engine
+from pretrain.job import JOB, read_job
 from pretrain.model import model_from, pretrained_model
 
 STEP_TOKENS = 8 * 32
@@ -248,3 +251,40 @@ def test_vision_parts_stay_as_they_are(
     before = rows_of(run, "loss")
     train_here(tree, monkeypatch)
     assert rows_of(run, "loss") == before
+
+
+@pytest.mark.parametrize("name", ["~/tokenizer.json", "beside/tokenizer.json", "beside"])
+def test_tokenizers_are_found_from_anywhere(
+    name: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the build takes as a tokenizer, the export does too, from whatever folder it runs in."""
+    (tmp_path / "beside").mkdir()
+    for folder in (tmp_path, tmp_path / "beside"):
+        shutil.copy(tiny / "tokenizer.json", folder)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    tree = recipe(tiny, tmp_path / "base")
+    tree["base"] = {"architecture": {"model_type": "llama", **LLAMA}}
+    tree["data"]["tokenizer"] = name
+    run = train_here(tree, monkeypatch)
+    assert (run / "export" / "tokenizer.json").is_file()
+    monkeypatch.chdir("/")
+    average_last(run, 2, tmp_path / "mean")
+    assert load_tokenizer(read_job(run / JOB).tokenizer).vocab_size > 300
+
+
+def test_tokenizers_of_the_hub_are_resolved(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, Any]] = []
+
+    def fetch(repo: str, *, revision: Any, allow_patterns: Any) -> str:
+        assert "*.safetensors" not in allow_patterns
+        asked.append((repo, revision))
+        return str(tiny)
+
+    monkeypatch.setattr(hub, "snapshot_download", fetch)
+    monkeypatch.chdir(tmp_path)
+    assert hub.local_tokenizer("some/model@main") == str(tiny)
+    assert hub.local_tokenizer("some/model") == str(tiny)
+    assert asked == [("some/model", "main"), ("some/model", None)]
