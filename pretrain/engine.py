@@ -24,9 +24,16 @@ from deepspeed.utils import (
 from torch.distributed import distributed_c10d
 from transformers import PreTrainedModel
 
-from checkpoints.tensors import EXP_AVG, EXP_AVG_SQ, KINDS, WEIGHTS
+from checkpoints.tensors import (
+    BUFFERS,
+    EXP_AVG,
+    EXP_AVG_SQ,
+    KINDS,
+    WEIGHTS,
+    persistent_buffers,
+)
 from configs import Train, UserError
-from pretrain.model import parameter_groups
+from pretrain.model import freeze_other_modalities, parameter_groups
 
 _OWNED = {
     "train_batch_size": "schedule.batch_tokens sets the batch",
@@ -145,7 +152,15 @@ class Engine:
         accumulation: int,
         timeout: datetime.timedelta,
     ) -> None:
+        freeze_other_modalities(model)
         self.names = dict(model.named_parameters())
+        self.trained = {n: p for n, p in self.names.items() if p.requires_grad}
+        # As they came: under bf16 the model's own are rounded, and they have no masters.
+        self._frozen = {
+            n: p.detach().to("cpu", torch.float32, copy=True)
+            for n, p in self.names.items()
+            if n not in self.trained
+        }
         self.config = model.config.get_text_config()
         self._zero = train.zero
         self._norm = math.nan
@@ -221,13 +236,23 @@ class Engine:
         return None if norm is None else float(norm)
 
     def export_state(self, owned: set[str]) -> Iterator[tuple[tuple[str, str], torch.Tensor]]:
-        """All ranks together: yield {(kind, name): fp32 tensor} of the ``owned`` names."""
+        """All ranks together: yield {(kind, name): fp32 tensor} of the ``owned`` names; frozen
+        parameters have weights alone."""
+        yield from (((WEIGHTS, n), t) for n, t in self._frozen.items() if n in owned)
         self._link()
-        for name, parameter in self.names.items():
+        for name, parameter in self.trained.items():
             for kind in KINDS:
                 full = self._full(parameter, kind)
                 if name in owned:
                     yield (kind, name), full.detach().to("cpu", torch.float32, copy=True)
+
+    def buffers(self) -> dict[tuple[str, str], torch.Tensor]:
+        """{(kind, name): tensor} of the model's persistent buffers as it computes with them, the
+        same on every rank; floats in fp32."""
+        return {
+            (BUFFERS, name): (b.float() if b.is_floating_point() else b).detach().clone()
+            for name, b in persistent_buffers(self.module).items()
+        }
 
     def adam_step(self) -> int:
         return max(
@@ -238,16 +263,21 @@ class Engine:
         """Set the fp32 masters: DeepSpeed makes them from weights already rounded to bf16."""
         if self._zero == 0:
             return  # fp32 without masters: the model was loaded with these weights
-        for name, parameter in self.names.items():
+        for name, parameter in self.trained.items():
             self._set(parameter, weights[name], WEIGHTS)
 
     def import_moments(
         self, kind: str, moments: Iterable[tuple[str, torch.Tensor]], adam_step: int
     ) -> None:
-        """Set one Adam moment of every parameter ((name, tensor), in the same order on all ranks)
-        and the step of the bias correction."""
+        """Set one Adam moment of every trained parameter ((name, tensor), in the same order on all
+        ranks) and the step of the bias correction."""
+        missing = set(self.trained)
         for name, moment in moments:
-            self._set(self.names[name], moment, kind)
+            if name in self.trained:
+                self._set(self.trained[name], moment, kind)
+                missing.discard(name)
+        if missing:
+            raise RuntimeError(f"no {kind} of {sorted(missing)[0]} and {len(missing) - 1} others")
         for state in self._optimizer.state.values():
             state["step"] = torch.tensor(float(adam_step))
 
@@ -291,7 +321,7 @@ class Engine:
         """
         zero = self._engine.optimizer
         if self._zero == 0:
-            flats = list(self.names.values())
+            flats = list(self.trained.values())
         elif self._zero == 3:
             flats = zero.fp32_partitioned_groups_flat
         else:

@@ -38,7 +38,7 @@ class Saver:
         owner = tensors.owners(numel, ranks)
         mine = {name for name, by in owner.items() if by == rank}
         path = staging / tensors.file_name(rank)
-        owned = dict(engine.export_state(mine))
+        owned = dict(engine.export_state(mine)) | (engine.buffers() if rank == 0 else {})
         try:
             tensors.write(path, owned)
         except (OSError, SafetensorError) as error:

@@ -259,7 +259,7 @@ def _watch(job: Job, plan: Plan, engine: Engine, first_step: int) -> Watch:
         plan.steps,
         first_step,
         flops_per_token(
-            matrix_weights(engine.names, config),
+            matrix_weights(engine.trained, config),
             config.num_hidden_layers,
             config.hidden_size,
             plan.seq_len,
@@ -371,6 +371,8 @@ def _engine(job: Job, plan: Plan, start: Start) -> Engine:
         start.model.gradient_checkpointing_enable({"use_reentrant": False})
     engine = Engine(start.model, job.train, len(shape[0]), count, _patience(job))
     engine.import_weights(weights)
+    if left_out := len(engine.names) - len(engine.trained):
+        _say(f"not trained: {left_out} tensors of other modalities, which no text passes through")
     if start.moments is not None:
         load_moments(engine, start.moments)
     return engine
