@@ -39,6 +39,16 @@ def local_model(model: str, revision: str | None, weights: bool) -> Path:
         ) from None
 
 
+def local_tokenizer(name: str) -> str:
+    """The absolute path of the file or folder that a tokenizer's name means, from any working
+    directory: a path with ~ or relative, or a hub id (``id@revision``), which is fetched."""
+    path = Path(name).expanduser()
+    if path.exists():
+        return str(path.absolute())  # a file of the hub's cache is a link: its target has no name
+    repo, _, revision = name.partition("@")
+    return str(local_model(repo, revision or None, weights=False).absolute())
+
+
 def hugging_face_folder(model: str, revision: str | None) -> Path:
     """The folder to load with transformers: of an Alloy run, its export."""
     folder = local_model(model, revision, weights=True)

@@ -1,6 +1,9 @@
 """New models without training: between base and trained, a residual added, a mean of checkpoints.
 
 folders, hub ids, runs ─▶ fp32 weights by name ─▶ merge ─▶ Hugging Face folder, reloaded
+
+Buffers are no weights and are not mixed: a merge has those of the trained model, a mean those of
+its newest checkpoint.
 """
 
 import json

@@ -10,7 +10,7 @@ from alloy.adopting import shared
 from alloy.building import build_recipe
 from alloy.decontamination import by_task
 from alloy.extending import extensions, go_on_or_refuse
-from alloy.hub import local_model
+from alloy.hub import local_model, local_tokenizer
 from alloy.planning import Planned, plan_recipe
 from alloy.start_matrix import start_lines
 from alloy.starting import run_folder
@@ -25,6 +25,7 @@ from pretrain.run_folder import complete, held
 # What may change between two starts of one run: none of it changes what is computed.
 _FREE_TRAIN_KEYS = {
     "zero",
+    "device",
     "ranks",
     "nodes",
     "hostfile",
@@ -148,7 +149,7 @@ def _job(recipe: Recipe, run: Path, planned: Planned, keep_steps: tuple[int, ...
         keys=planned.keys,
         keep_steps=keep_steps,
         eval_hashes=planned.eval_hashes,
-        tokenizer=tokenizer_name(recipe),
+        tokenizer=local_tokenizer(tokenizer_name(recipe)),
         lineage={
             "base": base.model or f"random {json.dumps(base.architecture, sort_keys=True)}",
             "revision": base.revision,

@@ -4,7 +4,7 @@
     folder ─▶ verified Checkpoint ─▶ training state | Hugging Face folder
 
 folder.py   staging folder, manifest with sizes and sha256, one rename; verification; last good one
-tensors.py  which rank writes which parameter, and reading them back by name
+tensors.py  which rank writes which parameter, buffers, and reading them back by name
 retain.py   which checkpoints a policy keeps
 merge.py    weights between two models, a residual added, the mean of several
 export.py   Hugging Face folder from a checkpoint's fp32 weights, proved by reloading it

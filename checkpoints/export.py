@@ -7,6 +7,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -31,7 +32,7 @@ def export_folder(model: PreTrainedModel, tokenizer: str, target: Path) -> None:
     if staging.exists():
         shutil.rmtree(staging)
     model.save_pretrained(staging)
-    _load_tokenizer(tokenizer, model.config.eos_token_id).save_pretrained(staging)
+    _load_tokenizer(tokenizer, _eos_id(model.config)).save_pretrained(staging)
     difference = _logit_difference(model, staging)
     if not difference <= LOGIT_TOLERANCE:
         shutil.rmtree(staging)
@@ -57,6 +58,12 @@ def require_replaceable(target: Path) -> None:
         )
 
 
+def _eos_id(config: PreTrainedConfig) -> int | list[int] | None:
+    """Of a model of several modalities, its own or that of its text part."""
+    own = getattr(config, "eos_token_id", None)
+    return config.get_text_config().eos_token_id if own is None else own
+
+
 def _load_tokenizer(name: str, eos_id: int | list[int] | None) -> PreTrainedTokenizerFast:
     if not Path(name).is_file():
         return AutoTokenizer.from_pretrained(name)
@@ -69,7 +76,7 @@ def _load_tokenizer(name: str, eos_id: int | list[int] | None) -> PreTrainedToke
 
 def _logit_difference(model: PreTrainedModel, folder: Path) -> float:
     reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    probe = torch.arange(_PROBE_TOKENS).remainder(model.config.vocab_size)[None]
+    probe = torch.arange(_PROBE_TOKENS).remainder(model.config.get_text_config().vocab_size)[None]
     model.eval()
     with torch.no_grad():
         return float((model(probe).logits - reloaded.eval()(probe).logits).abs().max())

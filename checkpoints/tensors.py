@@ -1,7 +1,8 @@
-"""The tensors of a checkpoint by parameter name: fp32 weights and both Adam moments.
+"""The tensors of a checkpoint by name: fp32 weights, both Adam moments, persistent buffers.
 
-Each rank writes the parameters that it owns, whole. Nothing depends on the ZeRO stage, the
-number of ranks or the order of parameter groups, so any other run shape can load it.
+Each rank writes the parameters that it owns, whole, and rank 0 the buffers. Nothing depends on the
+ZeRO stage, the number of ranks or the order of parameter groups, so any other run shape can load
+it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ from checkpoints.folder import Checkpoint
 
 WEIGHTS, EXP_AVG, EXP_AVG_SQ = "weights", "exp_avg", "exp_avg_sq"
 KINDS = (WEIGHTS, EXP_AVG, EXP_AVG_SQ)
+BUFFERS = "buffers"
+"""State of a model that is no parameter: Gemma-4's layer_scalar, DeepSeek-V3's routing bias."""
 
 
 def owners(numel: Mapping[str, int], ranks: int) -> dict[str, int]:
@@ -28,18 +31,25 @@ def owners(numel: Mapping[str, int], ranks: int) -> dict[str, int]:
     return chosen
 
 
+def persistent_buffers(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The buffers that belong to a model's state, by name: what its class computes anew, as rotary
+    tables, is not among them."""
+    state = module.state_dict()
+    return {name: buffer for name, buffer in module.named_buffers() if name in state}
+
+
 def file_name(rank: int) -> str:
     return f"tensors_{rank:05d}.safetensors"
 
 
 def write(path: Path, tensors: Mapping[tuple[str, str], torch.Tensor]) -> None:
-    """Write {(kind, parameter name): fp32 tensor} to one file."""
+    """Write {(kind, name): tensor} to one file; floats are fp32."""
     flat = {f"{kind}/{name}": t.contiguous().cpu() for (kind, name), t in tensors.items()}
     save_file(flat, path)
 
 
 def read(checkpoint: Checkpoint, kind: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors of one kind, by parameter name."""
+    """All tensors of one kind, by name."""
     for path in sorted(checkpoint.path.glob("tensors_*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)

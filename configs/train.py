@@ -14,6 +14,9 @@ class Train(Section):
     """DeepSpeed ZeRO stage."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Compute precision; masters and moments are fp32."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """What the ranks compute on. auto: the GPUs of the machine that trains, where it has some;
+    cuda: they must be there (AMD's too); cpu: never a GPU."""
     ranks: PositiveCount = 1
     """Processes on this machine: one a GPU, or CPU processes where there is none."""
     nodes: PositiveCount = 1

@@ -5,8 +5,10 @@ the world size, are not atomic and need pickle; its scheduler drifts from the po
 """
 
 import datetime
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import deepspeed
 import torch
@@ -22,9 +24,16 @@ from deepspeed.utils import (
 from torch.distributed import distributed_c10d
 from transformers import PreTrainedModel
 
-from checkpoints.tensors import EXP_AVG, EXP_AVG_SQ, KINDS, WEIGHTS
+from checkpoints.tensors import (
+    BUFFERS,
+    EXP_AVG,
+    EXP_AVG_SQ,
+    KINDS,
+    WEIGHTS,
+    persistent_buffers,
+)
 from configs import Train, UserError
-from pretrain.model import parameter_groups
+from pretrain.model import freeze_other_modalities, parameter_groups
 
 _OWNED = {
     "train_batch_size": "schedule.batch_tokens sets the batch",
@@ -38,6 +47,14 @@ _OWNED = {
     "gradient_allreduce_op": "the loss is normalised over the global batch",
     "prescale_gradients": "the loss is normalised over the global batch",
     "checkpoint": "Alloy's checkpoints fit any number of ranks",
+    **dict.fromkeys(
+        ("tensor_parallel", "sequence_parallel_size", "elasticity", "amp", "sparse_gradients"),
+        "every rank computes whole rows of its own with a whole model",
+    ),
+}
+_OWNED_ZERO = {
+    "stage": "set train.zero",
+    "mics_shard_size": "masters are partitioned over all ranks",
 }
 
 
@@ -57,6 +74,8 @@ def device_name() -> str | None:
 
 def join_ranks(timeout: datetime.timedelta) -> None:
     """Join the process group that the launcher described in the environment."""
+    # Before any collective: NCCL takes the current device, which is the first one on every rank.
+    _accelerator().set_device(int(os.environ["LOCAL_RANK"]))
     # The op shares memory between ranks by a compiled extension, leaks /dev/shm files, and
     # serves inference only.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore
@@ -84,13 +103,22 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
     if train.zero == 0 and train.offload_optimizer:
         raise UserError("train.offload_optimizer needs ZeRO", "set train.zero: 1, 2 or 3")
     zero = dict(train.deepspeed.get("zero_optimization", {}))
-    if "stage" in zero:
-        raise UserError(
-            "train.deepspeed.zero_optimization.stage is owned by Alloy", "set train.zero"
-        )
+    for key, hint in _OWNED_ZERO.items():
+        if key in zero:
+            raise UserError(f"train.deepspeed.zero_optimization.{key} is owned by Alloy", hint)
+    for key in ("offload_optimizer", "offload_param"):
+        if zero.get(key, {}).get("device") == "nvme":
+            raise UserError(
+                f"train.deepspeed.zero_optimization.{key}: checkpoints are written from memory",
+                "offload to the cpu instead of nvme",
+            )
     if train.offload_optimizer:
         zero = {"offload_optimizer": {"device": "cpu"}, **zero}
+    types = {"data_types": {"grad_accum_dtype": sums_gradients_in(train)}}
     return {
+        # Left to DeepSpeed, ranks would add their gradients up in bf16.
+        "communication_data_type": "fp32",
+        **types,
         **train.deepspeed,
         # Its own CPU Adam is a compiled extension; torch's AdamW steps offloaded masters too.
         "zero_force_ds_cpu_optimizer": False,
@@ -104,6 +132,15 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
     }
 
 
+def sums_gradients_in(train: Train) -> Literal["fp32", "bf16"]:
+    """The type in which gradients of micro batches are added up. DeepSpeed would add them in that
+    of the computation; for ZeRO 1 in bf16 it has fp32 only with an optimizer of another make."""
+    asked = train.deepspeed.get("data_types", {}).get("grad_accum_dtype")
+    if asked is not None:
+        return asked
+    return "bf16" if (train.zero, train.precision) == (1, "bf16") else "fp32"
+
+
 class Engine:
     """A DeepSpeed engine with the few operations that the loop needs."""
 
@@ -115,9 +152,20 @@ class Engine:
         accumulation: int,
         timeout: datetime.timedelta,
     ) -> None:
+        freeze_other_modalities(model)
         self.names = dict(model.named_parameters())
+        self.trained = {n: p for n, p in self.names.items() if p.requires_grad}
+        # As they came: under bf16 the model's own are rounded, and they have no masters.
+        self._frozen = {
+            n: p.detach().to("cpu", torch.float32, copy=True)
+            for n, p in self.names.items()
+            if n not in self.trained
+        }
         self.config = model.config.get_text_config()
         self._zero = train.zero
+        self._norm = math.nan
+        self._balancing = float(getattr(self.config, "router_aux_loss_coef", None) or 0.0)
+        self._imbalance: torch.Tensor | None = None
         self._optimizer = torch.optim.AdamW(
             parameter_groups(model, train.weight_decay),
             lr=0.0,
@@ -137,7 +185,16 @@ class Engine:
 
     def forward(self, **inputs: torch.Tensor | int | None) -> torch.Tensor:
         """Logits (rows, seq_len, vocab)."""
-        return self._engine(**inputs, use_cache=False).logits
+        routed = {"output_router_logits": True} if self._balancing and self.module.training else {}
+        found = self._engine(**inputs, **routed, use_cache=False)
+        self._imbalance = found.aux_loss if routed else None
+        return found.logits
+
+    def balancing(self) -> torch.Tensor | None:
+        """What a mixture of experts adds to its mean loss so that all experts are used, of the last
+        training pass: the model's own load-balancing loss (Fedus et al. 2021, equation 4) times its
+        configured weight. None for other models."""
+        return None if self._imbalance is None else self._balancing * self._imbalance
 
     def backward(self, loss_share: torch.Tensor) -> None:
         """Accumulate gradients of this rank's part of the global mean loss.
@@ -155,7 +212,9 @@ class Engine:
         """Apply the accumulated gradients with ``lr``; False where they were not finite."""
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
-        if self._zero == 0 and not self._finite_gradients():
+        if self._zero == 0:
+            self._norm = self._local_norm()
+        if self._zero == 0 and not math.isfinite(self._norm):
             # Plain AdamW would apply them. They are not taken away, because DeepSpeed's clipping
             # fails where no parameter has a gradient.
             self._optimizer.step = _no_step
@@ -171,17 +230,29 @@ class Engine:
 
     def grad_norm(self) -> float | None:
         """Global gradient norm of the last step, before clipping."""
+        if self._zero == 0:
+            return self._norm
         norm = self._engine.get_global_grad_norm()
         return None if norm is None else float(norm)
 
     def export_state(self, owned: set[str]) -> Iterator[tuple[tuple[str, str], torch.Tensor]]:
-        """All ranks together: yield {(kind, name): fp32 tensor} of the ``owned`` names."""
+        """All ranks together: yield {(kind, name): fp32 tensor} of the ``owned`` names; frozen
+        parameters have weights alone."""
+        yield from (((WEIGHTS, n), t) for n, t in self._frozen.items() if n in owned)
         self._link()
-        for name, parameter in self.names.items():
+        for name, parameter in self.trained.items():
             for kind in KINDS:
                 full = self._full(parameter, kind)
                 if name in owned:
                     yield (kind, name), full.detach().to("cpu", torch.float32, copy=True)
+
+    def buffers(self) -> dict[tuple[str, str], torch.Tensor]:
+        """{(kind, name): tensor} of the model's persistent buffers as it computes with them, the
+        same on every rank; floats in fp32."""
+        return {
+            (BUFFERS, name): (b.float() if b.is_floating_point() else b).detach().clone()
+            for name, b in persistent_buffers(self.module).items()
+        }
 
     def adam_step(self) -> int:
         return max(
@@ -192,22 +263,28 @@ class Engine:
         """Set the fp32 masters: DeepSpeed makes them from weights already rounded to bf16."""
         if self._zero == 0:
             return  # fp32 without masters: the model was loaded with these weights
-        for name, parameter in self.names.items():
+        for name, parameter in self.trained.items():
             self._set(parameter, weights[name], WEIGHTS)
 
     def import_moments(
-        self, moments: Mapping[str, Mapping[str, torch.Tensor]], adam_step: int
+        self, kind: str, moments: Iterable[tuple[str, torch.Tensor]], adam_step: int
     ) -> None:
-        """Set both Adam moments ({kind: {name: tensor}}) and the step of the bias correction."""
-        for kind in (EXP_AVG, EXP_AVG_SQ):
-            for name, parameter in self.names.items():
-                self._set(parameter, moments[kind][name], kind)
+        """Set one Adam moment of every trained parameter ((name, tensor), in the same order on all
+        ranks) and the step of the bias correction."""
+        missing = set(self.trained)
+        for name, moment in moments:
+            if name in self.trained:
+                self._set(self.trained[name], moment, kind)
+                missing.discard(name)
+        if missing:
+            raise RuntimeError(f"no {kind} of {sorted(missing)[0]} and {len(missing) - 1} others")
         for state in self._optimizer.state.values():
             state["step"] = torch.tensor(float(adam_step))
 
-    def _finite_gradients(self) -> bool:
-        gradients = (p.grad for p in self.names.values() if p.grad is not None)
-        return all(bool(torch.isfinite(g).all()) for g in gradients)
+    def _local_norm(self) -> float:
+        """The global norm where every rank holds the whole gradient."""
+        gradients = [p.grad for p in self.names.values() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
 
     def _full(self, parameter: torch.nn.Parameter, kind: str) -> torch.Tensor:
         if self._zero == 0:
@@ -244,7 +321,7 @@ class Engine:
         """
         zero = self._engine.optimizer
         if self._zero == 0:
-            flats = list(self.names.values())
+            flats = list(self.trained.values())
         elif self._zero == 3:
             flats = zero.fp32_partitioned_groups_flat
         else:

@@ -5,6 +5,8 @@ matrix product, and 12 x layers x hidden size x seq_len for attention, without a
 causal half. Recomputation by activation checkpointing is not counted.
 """
 
+from typing import Any
+
 _TERA = 10**12
 DENSE_BF16_TFLOPS = {
     "H200": 989.0,
@@ -21,6 +23,12 @@ that is in the device's name counts."""
 def flops_per_token(matrix_weights: int, layers: int, hidden_size: int, seq_len: int) -> float:
     """FLOPs of one token, forward and backward."""
     return 6.0 * matrix_weights + 12.0 * layers * hidden_size * seq_len
+
+
+def has_experts(config: Any) -> bool:
+    """Whether the model is a mixture of experts, of whose weights each token meets a part."""
+    keys = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+    return any((getattr(config, key, None) or 0) > 1 for key in keys)
 
 
 def peak_flops(device_name: str | None, given_tflops: float | None) -> float | None:

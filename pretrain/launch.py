@@ -13,7 +13,7 @@ import psutil
 
 from configs import Train, UserError
 from pretrain.job import ERROR, JOB, SHOWN, STOP_SIGNALS, Job, write_job
-from pretrain.launchers import WORKER, deepspeed_command
+from pretrain.launchers import WORKER, deepspeed_command, variables
 from pretrain.machines import reached, signal_ranks
 from pretrain.verdict import require_success
 
@@ -61,28 +61,20 @@ def prepared(job: Job) -> tuple[list[str], list[str]]:
     return deepspeed_command(path, job.train.ranks, _free_port(), over), machines
 
 
-def variables(train: Train) -> dict[str, str]:
-    """What the ranks' environment must hold besides what is inherited."""
-    chosen = {"PYTHONSAFEPATH": "1"}
-    if not _has_gpu():
-        chosen["DS_ACCELERATOR"] = "cpu"
-        if not train.compile:  # saves DeepSpeed compiling an optimizer at import
-            chosen["TORCHDYNAMO_DISABLE"] = "1"
-    return chosen
-
-
 def environment(inherited: Mapping[str, str], train: Train) -> dict[str, str]:
     """The ranks' environment: on the CPU, threads that share the cores out among the ranks."""
-    chosen = {**inherited, **variables(train)}
+    on_cpu = train.device == "cpu" or (train.device == "auto" and not _has_gpu())
+    chosen = {**inherited, **variables(train, on_cpu)}
     chosen["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{chosen.get('PATH', '')}"
-    if not _has_gpu():
+    if on_cpu:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
         chosen.setdefault("OMP_NUM_THREADS", str(max(1, cores // train.ranks)))
     return chosen
 
 
 def _has_gpu() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/kfd").exists()
+    """NVIDIA's, also under Windows, or AMD's; without importing torch, which takes long."""
+    return any(map(os.path.exists, ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")))
 
 
 def _free_port() -> int:

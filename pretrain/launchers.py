@@ -7,7 +7,7 @@ is which rank. Alloy has no launcher of its own.
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,17 @@ def deepspeed_command(job: Path, ranks: int, port: int, hostfile: Path | None = 
     ]
 
 
+def variables(train: Train, on_cpu: bool) -> dict[str, str]:
+    """What the ranks' environment must hold besides what is inherited. Where it is not ``on_cpu``,
+    each rank's machine decides by what it has."""
+    chosen = {"PYTHONSAFEPATH": "1"}
+    if on_cpu:
+        chosen["DS_ACCELERATOR"] = "cpu"
+        if not train.compile:  # saves DeepSpeed compiling an optimizer at import
+            chosen["TORCHDYNAMO_DISABLE"] = "1"
+    return chosen
+
+
 def torchrun_command(
     job: Path, train: Train, node_rank: str, address: str, port: str = PORT
 ) -> list[str]:
@@ -52,15 +63,16 @@ def torchrun_command(
     ]
 
 
-def torchrun_lines(job: Path, train: Train, variables: Mapping[str, str]) -> list[str]:
+def torchrun_lines(job: Path, train: Train) -> list[str]:
     """What to run on each machine, the first of which is to be put in for FIRST_HOST."""
     address = "127.0.0.1" if train.nodes == 1 else "FIRST_HOST"
-    settings = [f"{key}={shlex.quote(value)}" for key, value in sorted(variables.items())]
+    chosen = variables(train, train.device == "cpu")
+    settings = [f"{key}={shlex.quote(value)}" for key, value in sorted(chosen.items())]
     commands = [torchrun_command(job, train, str(node), address) for node in range(train.nodes)]
     return [" ".join([*settings, shlex.join(command)]) for command in commands]
 
 
-def slurm_script(name: str, run: Path, train: Train, variables: Mapping[str, str]) -> str:
+def slurm_script(name: str, run: Path, train: Train) -> str:
     """A batch script: one torchrun on each node, and SIGTERM ``train.stop_minutes`` before the end,
     in which the ranks save. Submitting it again goes on from there."""
     command = shlex.join(torchrun_command(run / JOB, train, "NODE_RANK", "FIRST_HOST", "FREE_PORT"))
@@ -70,14 +82,17 @@ def slurm_script(name: str, run: Path, train: Train, variables: Mapping[str, str
         ("FREE_PORT", "$port"),
     ):
         command = command.replace(word, variable)
-    exports = [f"export {key}={shlex.quote(value)}" for key, value in sorted(variables.items())]
+    # Not by what this machine has: scripts are written where there are no GPUs.
+    on_cpu = train.device == "cpu"
+    chosen = sorted(variables(train, on_cpu).items())
+    exports = [f"export {key}={shlex.quote(value)}" for key, value in chosen]
     return "\n".join(
         [
             "#!/bin/bash",
             f"#SBATCH --job-name={re.sub('[^A-Za-z0-9_.-]', '-', name)}",
             f"#SBATCH --nodes={train.nodes}",
             "#SBATCH --ntasks-per-node=1",
-            *([] if "DS_ACCELERATOR" in variables else [f"#SBATCH --gpus-per-node={train.ranks}"]),
+            *([] if on_cpu else [f"#SBATCH --gpus-per-node={train.ranks}"]),
             f"#SBATCH --signal=TERM@{_stop_seconds(train)}",
             "#SBATCH --requeue",
             "#SBATCH --open-mode=append",

@@ -2,7 +2,8 @@
 
 A step trains on ``batch_rows`` consecutive positions of the plan. Position alone decides rows and
 learning rate; the loss is the sum over the step's supervised tokens divided by their number,
-which the plan knows beforehand, so ranks, micro batches and masks do not change it.
+which the plan knows beforehand, so ranks, micro batches and masks do not change it. (What keeps a
+mixture of experts in balance is not linear in the tokens, and depends on the micro batches.)
 """
 
 import time
@@ -65,12 +66,13 @@ def train(
     """Train from ``progress`` to the end of the plan, or to a stop that any rank was asked for.
 
     ``due`` holds the step counts at which a checkpoint is saved, ``measured`` those at which the
-    live model is measured. Returns the progress and whether the plan is complete. Raises
-    CheckFailed after ``max_skipped_steps`` non-finite steps in a row.
+    live model is still to be measured. Returns the progress and whether the plan is complete.
+    Raises CheckFailed after ``max_skipped_steps`` non-finite steps in a row.
     """
     run.engine.module.train()
     in_a_row = 0
-    if progress.step == 0 and 0 in measured and run.measure(progress):
+    # Before the first step, and where a stop cut the measurement off.
+    if progress.step in measured and run.measure(progress):
         return progress, False
     while progress.step < run.plan.steps:
         began = time.perf_counter()
@@ -90,12 +92,12 @@ def train(
                 f"{in_a_row} steps in a row had non-finite gradients, the last at {progress.step}",
                 "lower schedule.peak_lr, or look at the rows with `alloy corpus trace`",
             )
-        if progress.step in measured and not stop:
-            stop = run.measure(progress)
+        unmeasured = progress.step in measured and (stop or run.measure(progress))
+        stop = stop or unmeasured
         if stop or progress.step in due:
             run.save(progress)
         if stop:
-            return progress, progress.step == run.plan.steps
+            return progress, progress.step == run.plan.steps and not unmeasured
     return progress, True
 
 
@@ -129,7 +131,11 @@ def _accumulate(run: Run, step: int) -> Callable[[], tuple[np.ndarray, bool]]:
         sums += _by_source(nll, labels, sources, sums.shape[1])
         if index + 1 == len(batches):
             agreed = _agreement(sums, run.stop_asked())
-        run.engine.backward(objective.sum() / max(targets, 1))
+        loss = objective.sum() / max(targets, 1)
+        balancing = run.engine.balancing()
+        if balancing is not None:  # the mean over the step's targets of each pass's term
+            loss = loss + balancing * (labels != -100).sum() / max(targets, 1)
+        run.engine.backward(loss)
         if index + 1 < len(batches):
             run.engine.advance()
     assert agreed is not None  # there is a micro-batch, if only of empty places

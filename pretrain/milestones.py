@@ -13,7 +13,12 @@ from pretrain.schedule import first_steps, lr_at
 
 def stage_ends(plan: Plan) -> list[int]:
     """Step counts at which a stage ends: before and after each anneal too."""
-    return [phase.first_step + phase.steps for phase in plan.phases if phase.name != "warmup"]
+    following = [phase.name for phase in plan.phases[1:]] + [""]
+    return [
+        phase.first_step + phase.steps
+        for phase, after in zip(plan.phases, following, strict=True)
+        if phase.name != "warmup" or after == "anneal"
+    ]
 
 
 def pinned(job: Job, plan: Plan) -> frozenset[int]:

@@ -1,15 +1,16 @@
 """A Hugging Face causal LM to train: from the hub, a folder, an Alloy run or random weights."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from checkpoints.folder import Checkpoint, chosen, is_alloy
-from checkpoints.tensors import WEIGHTS, read
+from checkpoints.tensors import BUFFERS, WEIGHTS, persistent_buffers, read
 from configs import Base, UserError
 
 _RESIDUAL_OUTPUTS = (
@@ -52,21 +53,31 @@ def resume_start(checkpoint: Checkpoint, vocab_size: int) -> Start:
 
 
 def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
-    """The model of a checkpoint, with its fp32 weights, in evaluation mode's default device."""
+    """The model of a checkpoint, with its fp32 weights and its buffers, on the default device.
+
+    Raises UserError where tensors are missing or do not fit; checkpoints of before buffers were
+    stored open where the model has none.
+    """
     config = AutoConfig.from_pretrained(checkpoint.path)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    parameters = dict(model.named_parameters())
-    missing = set(parameters)
+    _fill(dict(model.named_parameters()), checkpoint, WEIGHTS)
+    _fill(persistent_buffers(model), checkpoint, BUFFERS)
+    return model
+
+
+def _fill(targets: Mapping[str, torch.Tensor], checkpoint: Checkpoint, kind: str) -> None:
+    missing = set(targets)
     with torch.no_grad():
-        for name, tensor in read(checkpoint, WEIGHTS):
-            _copy(parameters, name, tensor, checkpoint)
+        for name, tensor in read(checkpoint, kind):
+            _copy(targets, name, tensor, checkpoint)
             missing.discard(name)
     if missing:
         raise UserError(
-            f"{checkpoint.path}: no weights for '{min(missing)}' and {len(missing) - 1} more",
-            "the checkpoint is of another architecture",
+            f"{checkpoint.path}: no {kind} for '{min(missing)}' and {len(missing) - 1} more",
+            "the checkpoint is of another architecture"
+            if kind == WEIGHTS
+            else "it was written before buffers were stored: train it again from its base",
         )
-    return model
 
 
 def _random(
@@ -109,28 +120,51 @@ def _from_checkpoint(checkpoint: Checkpoint, vocab_size: int) -> PreTrainedModel
 
 
 def pretrained_model(name: str) -> PreTrainedModel:
-    """A Hugging Face folder, in fp32 whatever it is stored as."""
+    """A Hugging Face folder, in fp32 whatever it is stored as.
+
+    Raises UserError where it cannot be loaded as a causal LM, and where weights are missing or of
+    another shape than the config says: transformers would draw them at random and go on.
+    """
     try:
-        return AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32)
-    except OSError as error:
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            name, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
             f"base.model {name}: {first}", "check the name, revision or folder"
         ) from None
+    _require_whole(name, loaded["missing_keys"], loaded["mismatched_keys"])
+    return model
+
+
+def _require_whole(
+    name: str,
+    missing: Collection[str],
+    mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]],
+) -> None:
+    """``mismatched`` are (weight, shape in the file, shape of the config)."""
+    odd = [
+        f"'{weight}' is {tuple(stored)}, the config says {tuple(expected)}"
+        for weight, stored, expected in sorted(mismatched)
+    ] or [f"no weights for '{weight}'" for weight in sorted(missing)]
+    if odd:
+        more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+        raise UserError(f"base.model {name}: {odd[0]}{more}", "download or save it again, whole")
 
 
 def _copy(
-    parameters: dict[str, torch.nn.Parameter],
+    targets: Mapping[str, torch.Tensor],
     name: str,
     tensor: torch.Tensor,
     checkpoint: Checkpoint,
 ) -> None:
-    if name not in parameters or parameters[name].shape != tensor.shape:
+    if name not in targets or targets[name].shape != tensor.shape:
         raise UserError(
             f"{checkpoint.path}: '{name}' of shape {tuple(tensor.shape)} does not fit the model",
             "the checkpoint is of another architecture",
         )
-    parameters[name].copy_(tensor)
+    targets[name].copy_(tensor)
 
 
 def _check(model: PreTrainedModel, vocab_size: int, name: str) -> PreTrainedModel:
@@ -164,11 +198,23 @@ def _named(base: Base) -> str:
     return f"weights of {base.model}{revision}"
 
 
+def freeze_other_modalities(model: PreTrainedModel) -> None:
+    """Take the towers and projectors of images or sound out of training: no text passes through
+    them, so they have no gradient, and weight decay alone would wear them down."""
+    if model.config.get_text_config() is model.config:
+        return
+    parts = (model.get_decoder(), model.get_input_embeddings(), model.get_output_embeddings())
+    text = {id(p) for part in parts if part is not None for p in part.parameters()}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in text)
+
+
 def parameter_groups(model: PreTrainedModel, weight_decay: float) -> list[dict[str, object]]:
-    """Two AdamW groups: matrices are decayed; norms, biases and embeddings are not."""
+    """Two AdamW groups: matrices are decayed; norms, biases and embeddings are not. Frozen
+    parameters are in neither."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
     decayed, plain = [], []
-    for parameter in model.parameters():
+    for parameter in (p for p in model.parameters() if p.requires_grad):
         small = parameter.ndim < 2 or id(parameter) in embeddings
         (plain if small else decayed).append(parameter)
     groups = [

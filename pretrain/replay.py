@@ -13,7 +13,7 @@ from evals.model_state import undisturbed
 from mixing.rows import RowReader
 from pretrain.batches import collate
 from pretrain.engine import Engine
-from pretrain.objective import row_losses
+from pretrain.objective import Objective
 
 ROWS = 2
 TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}
@@ -22,6 +22,7 @@ TOLERANCE = {"fp32": 1e-5, "bf16": 1e-2}
 
 def replayed(
     engine: Engine,
+    objective: Objective,
     rows: RowReader,
     position: int,
     document_mask: bool,
@@ -39,7 +40,7 @@ def replayed(
             inputs, labels, _ = collate(
                 [rows.row(place)], rows.plan.seq_len, document_mask, 0, device, lengths
             )
-            total += float(row_losses(engine.forward(**inputs), labels, 0.0)[1].double().sum())
+            total += float(objective(engine.forward, inputs, labels)[1].double().sum())
             targets += int((labels != -100).sum())
     return {"first": first, "rows": position - first, "loss": total / max(1, targets)}
 

@@ -38,7 +38,7 @@ class Saver:
         owner = tensors.owners(numel, ranks)
         mine = {name for name, by in owner.items() if by == rank}
         path = staging / tensors.file_name(rank)
-        owned = dict(engine.export_state(mine))
+        owned = dict(engine.export_state(mine)) | (engine.buffers() if rank == 0 else {})
         try:
             tensors.write(path, owned)
         except (OSError, SafetensorError) as error:
@@ -77,10 +77,10 @@ def disk_full(reason: str, root: Path) -> CheckFailed:
 
 def load_moments(engine: Engine, checkpoint: folder.Checkpoint) -> None:
     """Give the engine the moments and the Adam step of a checkpoint."""
-    moments = {
-        kind: dict(tensors.read(checkpoint, kind)) for kind in (tensors.EXP_AVG, tensors.EXP_AVG_SQ)
-    }
-    engine.import_moments(moments, checkpoint.state["adam_step"])
+    for kind in (tensors.EXP_AVG, tensors.EXP_AVG_SQ):
+        # One at a time: every rank reads them all, and the whole would be twice the fp32 model.
+        moments = tensors.read(checkpoint, kind)
+        engine.import_moments(kind, moments, checkpoint.state["adam_step"])
 
 
 def _numel(parameter: Any) -> int:

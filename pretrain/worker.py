@@ -36,9 +36,9 @@ from pretrain.attention import (
 )
 from pretrain.batches import document_inputs
 from pretrain.documents import corpus_documents
-from pretrain.engine import Engine, device, device_name, join_ranks
-from pretrain.flops import flops_per_token, peak_flops
-from pretrain.heldout import Measurement, measurement
+from pretrain.engine import Engine, device, device_name, join_ranks, sums_gradients_in
+from pretrain.flops import flops_per_token, has_experts, peak_flops
+from pretrain.heldout import HELDOUT, Measurement, measurement
 from pretrain.job import (
     ERROR,
     STOP_SIGNALS,
@@ -54,7 +54,7 @@ from pretrain.milestones import measured_at, pinned, progress_of, saved_at, stat
 from pretrain.model import Start, load_start, matrix_weights, model_from, resume_start
 from pretrain.objective import ChunkedHead, Objective, chunked_head, require_plain_logits
 from pretrain.replay import replayed, require_same
-from pretrain.run_folder import LINEAGE, held
+from pretrain.run_folder import LINEAGE, held, read_metrics
 from pretrain.saving import Saver, disk_full, load_moments
 from pretrain.schedule import first_steps
 from pretrain.steps import accumulation, micro_batches
@@ -145,6 +145,7 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     resumed = _agree_on_resume(job, plan)
     start = _start(job, tokenizer, resumed)
     _say(f"start: {start.described}")
+    _check_model(job, start)
     attention = _attention(job, start)
     job = job.model_copy(update={"lineage": {**job.lineage, "attention": attention.name}})
     head = _loss_head(job, start)
@@ -162,8 +163,11 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     watch = _watch(job, plan, engine, progress.step) if dist.get_rank() == 0 else None
     saver = _saver(job, plan, start, progress.step)
 
+    objective = Objective(job.train.z_loss, head)
+
     def replay(position: int) -> dict[str, Any]:
-        return replayed(engine, rows, position, job.data.document_mask, lengths, device())
+        masked = job.data.document_mask
+        return replayed(engine, objective, rows, position, masked, lengths, device())
 
     if resumed is not None and "replay" in resumed.state:
         found = replay(resumed.state["position"])
@@ -193,20 +197,30 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
         train=job.train,
         document_mask=job.data.document_mask,
         lengths=lengths,
-        objective=Objective(job.train.z_loss, head),
+        objective=objective,
         device=device(),
         save=save,
         log=log,
         measure=measure,
         stop_asked=stop,
     )
-    progress, complete = train(run, progress, saved_at(job, plan), measured_at(job, plan))
+    due = measured_at(job, plan) - _measured_before(job, progress)
+    progress, complete = train(run, progress, saved_at(job, plan), due)
     if watch is not None:
         watch.close()
+    # Before the export, which takes rank 0 long: nobody waits for it, so no patience runs out.
+    dist.barrier()
     if complete and dist.get_rank() == 0:
         _finish(job, saver.root, plan.steps)
-    dist.barrier()
     return complete
+
+
+def _measured_before(job: Job, progress: Progress) -> frozenset[int]:
+    """Steps up to where the run goes on of which an earlier start wrote a measurement down."""
+    rows = read_metrics(job.folder / HELDOUT) if progress.step > 0 else []
+    found: list[Any] = [{row["step"] for row in rows if row["step"] <= progress.step}]
+    dist.broadcast_object_list(found, src=0)
+    return frozenset(found[0])
 
 
 def _saver(job: Job, plan: Plan, start: Start, first_step: int) -> Saver:
@@ -245,12 +259,13 @@ def _watch(job: Job, plan: Plan, engine: Engine, first_step: int) -> Watch:
         plan.steps,
         first_step,
         flops_per_token(
-            matrix_weights(engine.names, config),
+            matrix_weights(engine.trained, config),
             config.num_hidden_layers,
             config.hidden_size,
             plan.seq_len,
         ),
-        peak_flops(device_name(), job.train.peak_tflops),
+        # Which experts a token meets is not known here.
+        None if has_experts(config) else peak_flops(device_name(), job.train.peak_tflops),
         dist.get_world_size(),
         job.train.tensorboard,
     )
@@ -296,6 +311,27 @@ def _start(job: Job, tokenizer: TokenizerFile, resumed: folder.Checkpoint | None
     return load_start(job.base, tokenizer.vocab_size, tokenizer.eos_id, job.train.seed)
 
 
+def _check_model(job: Job, start: Start) -> None:
+    """Say what computes, and refuse rows that are longer than the model has positions for."""
+    found = device()
+    if job.train.device == "cuda" and found.type != "cuda":
+        raise UserError(
+            "train.device cuda: torch finds no such device here",
+            "check the driver (nvidia-smi) and that torch is not a CPU build",
+        )
+    sums = sums_gradients_in(job.train)
+    _say(
+        f"device: {device_name() or found.type}, {job.train.precision}, gradients summed in {sums}"
+    )
+    config = start.model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if isinstance(positions, int) and job.data.seq_len > positions:
+        raise UserError(
+            f"data.seq_len {job.data.seq_len} is over the {positions} positions of the model",
+            f"set data.seq_len: {positions} or less, or max_position_embeddings in its config.json",
+        )
+
+
 def _attention(job: Job, start: Start) -> Attention:
     """The implementation, the same on every rank, said and set."""
     here = machine(device(), job.train.precision)
@@ -329,12 +365,14 @@ def _engine(job: Job, plan: Plan, start: Start) -> Engine:
     ranks = dist.get_world_size()
     shape = micro_batches(0, plan.batch_rows, 0, ranks, job.train.micro_batch_rows)
     count = accumulation(plan.batch_rows, ranks, job.train.micro_batch_rows)
-    weights = {name: p.detach().clone() for name, p in start.model.named_parameters()}
+    # The fp32 values, which stay where they are when DeepSpeed gives the model others.
+    weights = {name: p.detach() for name, p in start.model.named_parameters()}
     if job.train.activation_checkpointing:
         start.model.gradient_checkpointing_enable({"use_reentrant": False})
-    start.model.to(device())  # pyright: ignore[reportArgumentType]
     engine = Engine(start.model, job.train, len(shape[0]), count, _patience(job))
     engine.import_weights(weights)
+    if left_out := len(engine.names) - len(engine.trained):
+        _say(f"not trained: {left_out} tensors of other modalities, which no text passes through")
     if start.moments is not None:
         load_moments(engine, start.moments)
     return engine

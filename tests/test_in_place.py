@@ -188,8 +188,16 @@ def test_a_signal_ends_a_measurement_and_the_run_goes_on_later(
     assert not complete
     assert steps(run / "checkpoints") == [8]
     assert [row["step"] for row in read_metrics(run / "heldout.jsonl")] == [0, 4]
+    asked = 1
+    assert not run_job(job, lambda: inside and asked == 3)  # the last measurement of all
+    assert [row["step"] for row in read_metrics(run / "heldout.jsonl")] == [0, 4, 8]
+    assert steps(run / "checkpoints")[-1] == 12
     assert run_job(job, lambda: False)
+    assert [row["step"] for row in read_metrics(run / "heldout.jsonl")] == [0, 4, 8, 12]
     assert rows_of(run, "loss") == rows_of(whole, "loss")
+    asked = 0
+    assert run_job(job, lambda: False)
+    assert asked == 0  # what was measured is not measured again
 
 
 def test_a_broken_budget_warns_and_never_stops(

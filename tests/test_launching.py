@@ -18,7 +18,7 @@ from pretrain.launchers import Host, hosts, require_shape, slurm_script
 
 
 def recipe(tiny: Path, home: Path, name: str, **train: Any) -> Path:
-    keys = {"zero": 2, "precision": "fp32", "ranks": 1, "micro_batch_rows": 2, **train}
+    keys = {"zero": 2, "precision": "fp32", "micro_batch_rows": 2, "device": "cpu", **train}
     return write_recipe(
         home / f"{name}.yaml", {**tiny_recipe(tiny, home, train=keys), "name": name}
     )
@@ -71,7 +71,7 @@ def test_slurm_script(tiny: Path, tmp_path: Path, alloy: Callable[..., Any]) -> 
 
 def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(tmp_path: Path) -> None:
     """Under stand-ins for srun and scontrol: what each node would run."""
-    script = slurm_script("a/b", tmp_path, Train(nodes=2, ranks=4), {"PYTHONSAFEPATH": "1"})
+    script = slurm_script("a/b", tmp_path, Train(nodes=2, ranks=4))
     assert "--gpus-per-node=4" in script
     (tmp_path / "scontrol").write_text("#!/bin/sh\nprintf 'node7\\nnode8\\n'\n")
     (tmp_path / "srun").write_text(

@@ -131,6 +131,27 @@ def test_a_checkpoint_of_another_architecture_is_refused(
     assert {p: p.read_bytes() for p in path.iterdir()} == kept
 
 
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"base": {"max_position_embeddings": 16}}, "seq_len 32 is over the 16 positions"),
+        ({"train": {"device": "cuda"}}, "device cuda: torch finds no such device"),
+    ],
+)
+def test_a_model_or_machine_that_does_not_fit_is_refused(
+    change: dict[str, dict[str, Any]],
+    part: str,
+    tiny: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree = recipe(tiny, tmp_path)
+    tree["base"]["architecture"] |= change.get("base", {})
+    tree["train"] |= change.get("train", {})
+    with pytest.raises(UserError, match=part):
+        train_here(tree, monkeypatch)
+
+
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is for the next step's end; what launchers repeat within seconds is the first."""
     handlers: dict[int, Any] = {}

@@ -15,6 +15,7 @@ from checkpoints.tensors import EXP_AVG, WEIGHTS, read
 from configs import UserError
 from configs.load import parse_recipe
 from pretrain import worker
+from pretrain.engine import Engine
 from pretrain.objective import Objective, chunked_head, require_plain_logits, row_losses
 
 ROWS, SEQ_LEN, WORDS = 2, 9, 23
@@ -140,6 +141,14 @@ def test_heads_whose_logits_are_changed_afterwards_are_refused() -> None:
         chunked_head(headless, 0.0)
 
 
+BALANCING = 0.5
+EXPERTS = {
+    "model_type": "mixtral",
+    "num_hidden_layers": 2,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "router_aux_loss_coef": BALANCING,
+}
 STEPS = f"schedule.tokens={6 * 8 * 32}"
 
 
@@ -158,6 +167,17 @@ def test_runs_in_chunks(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(worker, "chunked_head", small_chunks)
     whole = train_here(recipe(tiny, tmp_path, "whole", zero=2), monkeypatch, STEPS)
+    widths: list[int] = []
+    forward = Engine.forward
+
+    def seen(self: Engine, **inputs: Any) -> torch.Tensor:
+        found = forward(self, **inputs)
+        widths.append(found.numel() // max(1, inputs["input_ids"].numel()))
+        return found
+
+    monkeypatch.setattr(Engine, "forward", seen)
+    monkeypatch.setattr(worker, "require_plain_logits", lambda *_: None)
+    monkeypatch.setattr(worker, "require_documents_apart", lambda *_: None)
     for zero in (0, 2, 3):
         keys = {"zero": zero, "cross_entropy": "chunked", "activation_checkpointing": True}
         chunked = train_here(recipe(tiny, tmp_path, f"{zero}", **keys), monkeypatch, STEPS)
@@ -166,6 +186,48 @@ def test_runs_in_chunks(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             found = dict(read(chosen(chunked), kind))
             for name, tensor in read(chosen(whole), kind):
                 assert torch.allclose(found[name], tensor, atol=tolerance), (zero, name)
+    # Nowhere logits of all words: neither in training nor where a stored batch is run again.
+    assert set(widths) == {2}  # cross-entropy and log-partition
+
+
+def test_experts_are_balanced_as_the_model_itself_does(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first step's gradient of a whole batch, beside transformers' own loss with labels."""
+    gradients: dict[str, torch.Tensor] = {}
+    models: list[Any] = []
+    batches: list[tuple[Any, torch.Tensor]] = []
+    backward, call = Engine.backward, Objective.__call__
+
+    def kept(self: Objective, forward: Any, inputs: Any, labels: torch.Tensor) -> Any:
+        batches.append((inputs, labels))
+        return call(self, forward, inputs, labels)
+
+    def seen(self: Engine, loss_share: torch.Tensor) -> None:
+        backward(self, loss_share)
+        gradients.update({n: p.grad.clone() for n, p in self.names.items() if p.grad is not None})
+        models.append(self.module)
+
+    monkeypatch.setattr(Objective, "__call__", kept)
+    monkeypatch.setattr(Engine, "backward", seen)
+    tree = recipe(tiny, tmp_path, "run", zero=0, z_loss=0.0, micro_batch_rows=8)
+    tree["data"]["document_mask"] = False
+    tree["base"]["architecture"] |= EXPERTS
+    tree["schedule"]["peak_lr"] = 1e-30  # the model stays what it was
+    train_here(tree, monkeypatch, f"schedule.tokens={8 * 32}")
+    inputs, labels = batches[0]
+    gates = [name for name in gradients if name.endswith("gate.weight")]
+    assert len(gates) == EXPERTS["num_hidden_layers"]
+    for weight, same in ((BALANCING, True), (0.0, False)):
+        model: Any = models[0]
+        model.train()
+        model.zero_grad()
+        model.router_aux_loss_coef = weight
+        told = {"labels": labels, "shift_labels": labels, "output_router_logits": True}
+        model(**inputs, **told).loss.backward()
+        own = dict(model.named_parameters())
+        for name in gates:
+            assert torch.allclose(gradients[name], own[name].grad, rtol=1e-4, atol=1e-7) == same
 
 
 def test_a_fused_run_is_the_plain_one(

@@ -134,7 +134,7 @@ def surroundings(recipe: Recipe, _: Path) -> Any:
 
 
 def launched(recipe: Recipe, folder: Path) -> Any:
-    return slurm_script("x", folder, recipe.train, {})
+    return slurm_script("x", folder, recipe.train)
 
 
 def hosted(recipe: Recipe, folder: Path) -> Any:
@@ -411,6 +411,7 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
     "train.tensorboard": (watched, {}, "train.tensorboard=true"),
     "train.peak_tflops": (watched, {}, "train.peak_tflops=0.001"),
     "train.timeout_minutes": (patient, {}, "train.timeout_minutes=1"),
+    "train.device": (launched, {}, "train.device=cpu"),
     "train.stop_minutes": (launched, {}, "train.stop_minutes=5"),
     "train.max_skipped_steps": (
         trained,

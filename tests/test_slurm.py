@@ -121,7 +121,8 @@ def ended(slurm: dict[str, str], job: str) -> str:
 
 
 def recipe(tiny: Path, home: Path, name: str, length: int, **train: Any) -> dict[str, Any]:
-    keys = {"zero": 2, "precision": "fp32", "micro_batch_rows": 2, "nodes": 2, **train}
+    keys = {"zero": 2, "precision": "fp32", "micro_batch_rows": 2, "nodes": 2, "device": "cpu"}
+    keys |= train
     schedule = {"tokens": length * 256, "batch_tokens": 256, "peak_lr": 0.003}
     schedule |= {"warmup": 0.1, "anneal": 0.3}
     tree = tiny_recipe(tiny, home, schedule=schedule, train=keys)

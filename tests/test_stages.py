@@ -16,6 +16,7 @@ from checkpoints.folder import chosen
 from checkpoints.tensors import WEIGHTS, read
 from configs import UserError
 from configs.load import parse_recipe
+from pretrain.milestones import stage_ends
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +50,19 @@ def test_every_stage_end_is_exported_and_measured_once(
     written = {p: p.stat().st_mtime_ns for p in (run / "stages").rglob("*")}
     evaluate_stages(recipe, plan_recipe(recipe), print)
     assert {p: p.stat().st_mtime_ns for p in (run / "stages").rglob("*")} == written
+
+
+@pytest.mark.parametrize(
+    ("schedule", "ends"),
+    [
+        ({"warmup": 0.25, "anneal": 0.25}, [9, 12]),
+        ({"warmup": 0.25, "anneal": 0.75}, [3, 12]),  # nothing between warm-up and anneal
+        ({"warmup": 0.25, "anneal": 0.0}, [12]),
+    ],
+)
+def test_there_is_a_checkpoint_before_and_after_each_anneal(
+    schedule: dict[str, float], ends: list[int], tiny: Path, tmp_path: Path
+) -> None:
+    tree = tiny_recipe(tiny, tmp_path)
+    tree["schedule"] |= schedule
+    assert stage_ends(plan_recipe(parse_recipe(tree, ())).plan) == ends

@@ -314,3 +314,5 @@ def test_a_rank_that_hangs_is_named(tiny: Path, tmp_path: Path) -> None:
     _, told = process.communicate(timeout=1200)
     assert process.returncode == 1
     assert "rank 1 hangs or is gone: the others waited 1 minutes" in told
+    # Under torchrun and Slurm nobody waits at a command line: it is in the log too.
+    assert "[rank0]: rank 1 hangs or is gone" in (tmp_path / "run/train.log").read_text()

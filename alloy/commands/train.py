@@ -6,7 +6,6 @@ from alloy.commands.shared import emit, load, recipe_options, show
 from alloy.training import prepare_run, run_folder, train_recipe
 from configs import Recipe, UserError
 from pretrain.job import write_job
-from pretrain.launch import variables
 from pretrain.launchers import slurm_script, torchrun_lines
 
 
@@ -46,12 +45,11 @@ def _prepare(recipe: Recipe, launcher: str, dry_run: bool, as_json: bool) -> Non
     path = write_job(job).resolve()
     if launcher == "slurm":
         script = path.with_name("slurm.sh")
-        settings = variables(recipe.train)
-        text = slurm_script(recipe.name, path.parent, recipe.train, settings)
+        text = slurm_script(recipe.name, path.parent, recipe.train)
         script.write_text(text, encoding="utf-8")
         lines = [f"sbatch {script}"]
     elif launcher == "torchrun":
-        lines = torchrun_lines(path, recipe.train, variables(recipe.train))
+        lines = torchrun_lines(path, recipe.train)
     else:
         lines = [f"alloy train would start {recipe.train.ranks} ranks on {path}"]
     if as_json:

@@ -1,0 +1,129 @@
+"""What DeepSpeed is told and gives back: types of gradients, their norm, refused keys, devices."""
+
+import datetime
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from deepspeed.utils import safe_get_full_grad
+from one_rank import joined
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from configs import Train, UserError
+from pretrain import engine as engine_file
+from pretrain.engine import Engine, deepspeed_config, join_ranks, sums_gradients_in
+
+SHAPE = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+WORDS = 400
+PATIENCE = datetime.timedelta(minutes=1)
+ONE_PASS_ERROR = 0.008
+"""Relative error of bf16 gradients of a single pass, 0.006 as measured, with some room."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_rank() -> Iterator[None]:
+    with joined():
+        yield
+
+
+def accumulated(micro_batches: int, precision: str, zero: int, **raw: Any) -> Engine:
+    """An engine that holds the gradients of so many rows, one at a time."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("llama", vocab_size=WORDS, **SHAPE)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    train = Train.model_validate({"zero": zero, "precision": precision, "deepspeed": raw})
+    engine = Engine(model, train, 1, micro_batches, PATIENCE)
+    rng = torch.Generator().manual_seed(1)
+    for index in range(micro_batches):
+        ids = torch.randint(0, WORDS, (1, 32), generator=rng)
+        logits = engine.forward(input_ids=ids).float()
+        nll = torch.nn.functional.cross_entropy(logits[0, :-1], ids[0, 1:])
+        engine.backward(nll / micro_batches)
+        if index + 1 < micro_batches:
+            engine.advance()
+    return engine
+
+
+def gradient(engine: Engine) -> torch.Tensor:
+    found = [safe_get_full_grad(p) for p in engine.names.values()]
+    return torch.cat([g.float().flatten() for g in found if g is not None])
+
+
+@pytest.fixture(scope="module")
+def exact() -> torch.Tensor:
+    return gradient(accumulated(128, "fp32", 2))
+
+
+@pytest.mark.parametrize("zero", [2, 3])
+def test_many_micro_batches_add_no_error_to_bf16(zero: int, exact: torch.Tensor) -> None:
+    found = gradient(accumulated(128, "bf16", zero))
+    assert float((found - exact).norm() / exact.norm()) < ONE_PASS_ERROR
+
+
+def test_sums_in_bf16_would_be_seen(exact: torch.Tensor) -> None:
+    """The figure that the test above relies on; ZeRO 1 has no other."""
+    types = {"grad_accum_dtype": "bf16"}
+    found = gradient(accumulated(128, "bf16", 2, data_types=types))
+    assert float((found - exact).norm() / exact.norm()) > 1.3 * ONE_PASS_ERROR
+    assert sums_gradients_in(Train(zero=1, precision="bf16")) == "bf16"
+    assert sums_gradients_in(Train(zero=1, precision="fp32")) == "fp32"
+    assert sums_gradients_in(Train(zero=2, deepspeed={"data_types": types})) == "bf16"
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2, 3])
+def test_the_gradient_norm_is_that_of_the_whole_gradient(zero: int) -> None:
+    engine = accumulated(4, "fp32", zero)
+    expected = float(gradient(engine).norm())
+    assert engine.step(0.001)
+    assert engine.grad_norm() == pytest.approx(expected, rel=1e-5)
+    assert math.isfinite(expected)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"gradient_clipping": 2.0},
+        {"tensor_parallel": {"autotp_size": 2}},
+        {"sequence_parallel_size": 2},
+        {"zero_optimization": {"stage": 1}},
+        {"zero_optimization": {"mics_shard_size": 2}},
+        {"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/x"}}},
+    ],
+)
+def test_raw_keys_that_would_change_what_a_rank_holds_are_refused(raw: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"train\.deepspeed"):
+        deepspeed_config(Train(deepspeed=raw), 1, 1)
+
+
+def test_ranks_add_gradients_up_in_fp32_unless_asked() -> None:
+    assert deepspeed_config(Train(), 1, 1)["communication_data_type"] == "fp32"
+    raw = {"communication_data_type": "bf16"}
+    assert deepspeed_config(Train(deepspeed=raw), 1, 1)["communication_data_type"] == "bf16"
+
+
+def test_a_rank_takes_its_own_device_before_it_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in: collectives of NCCL go through the current device."""
+    done: list[Any] = []
+
+    class Accelerator:
+        def set_device(self, index: int) -> None:
+            done.append(index)
+
+        def communication_backend_name(self) -> str:
+            return "nccl"
+
+    monkeypatch.setattr(engine_file, "_accelerator", Accelerator)
+    monkeypatch.setattr(
+        engine_file.deepspeed, "init_distributed", lambda **_: done.append("joined")
+    )
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    join_ranks(PATIENCE)
+    assert done == [3, "joined"]
