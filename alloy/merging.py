@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedModel
 
 from alloy.hub import local_model
+from alloy.tokenizing import trained_tokenizer
 from checkpoints.export import export_folder
 from checkpoints.folder import (
     Checkpoint,
@@ -29,7 +30,6 @@ from checkpoints.folder import (
 )
 from checkpoints.merge import Weights, between, mean, residual
 from configs import UserError
-from pretrain.job import JOB, read_job
 from pretrain.model import model_from, pretrained_model
 
 RECORD = "merge.json"
@@ -56,7 +56,7 @@ def open_part(name: str, revision: str | None = None) -> Part:
     if is_alloy(Path(name)):
         checkpoint = chosen(Path(name))
         model = model_from(checkpoint)
-        return Part(name, model, _tokenizer(checkpoint), _origin(name, checkpoint))
+        return Part(name, model, trained_tokenizer(checkpoint.path), _origin(name, checkpoint))
     folder = local_model(name, revision, weights=True)
     return Part(
         name, pretrained_model(str(folder)), str(folder), {"model": name, "revision": revision}
@@ -118,7 +118,7 @@ def average_steps(run: Path, which: Sequence[int], out: Path) -> dict[str, Any]:
         return record
     models = [model_from(part) for part in parts]
     merged = mean([dict(m.named_parameters()) for m in models])
-    return _written(models[0], merged, _tokenizer(parts[0]), record, out)
+    return _written(models[0], merged, trained_tokenizer(parts[0].path), record, out)
 
 
 def _written(
@@ -130,10 +130,6 @@ def _written(
     export_folder(model, tokenizer, out)
     write_json(out / RECORD, record)
     return record
-
-
-def _tokenizer(checkpoint: Checkpoint) -> str:
-    return read_job(checkpoint.path.parents[1] / JOB).tokenizer
 
 
 def _origin(run: str, checkpoint: Checkpoint) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any
 from alloy.evaluation import evaluate
 from alloy.planning import Planned
 from alloy.starting import run_folder
+from alloy.tokenizing import trained_tokenizer
 from checkpoints.export import export_folder
 from checkpoints.folder import chosen, pinned_steps, step_name
 from configs import Recipe, UserError
-from pretrain.job import JOB, read_job
 from pretrain.model import model_from
 
 
@@ -41,6 +41,5 @@ def _exported(run: Path, step: int, target: Path) -> Path:
     """An export is put in place as a whole: what is there is complete."""
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
-        tokenizer = read_job(run / JOB).tokenizer
-        export_folder(model_from(chosen(run, step)), tokenizer, target)
+        export_folder(model_from(chosen(run, step)), trained_tokenizer(run), target)
     return target

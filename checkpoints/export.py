@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -12,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from checkpoints.folder import MANIFEST, sync_folder
+from checkpoints.folder import MANIFEST, sync_folder, sync_tree
 from configs import CheckFailed, UserError
 
 LOGIT_TOLERANCE = 1e-5
@@ -24,15 +25,23 @@ def export_folder(model: PreTrainedModel, tokenizer: str, target: Path) -> None:
     """Write ``model`` (fp32) and its tokenizer to ``target``, replacing it as a whole.
 
     ``tokenizer`` is a tokenizer.json, a folder or a hub id. Raises CheckFailed where the reloaded
-    logits differ by more than LOGIT_TOLERANCE, and UserError where ``target`` holds anything but an
-    exported model; then ``target`` is left as it was.
+    logits differ by more than LOGIT_TOLERANCE or the files cannot be written, and UserError where
+    ``target`` holds anything but an exported model; then ``target`` is left as it was.
     """
     require_replaceable(target)
     staging = target.with_name(target.name + ".incomplete")
     if staging.exists():
         shutil.rmtree(staging)
-    model.save_pretrained(staging)
-    _load_tokenizer(tokenizer, _eos_id(model.config)).save_pretrained(staging)
+    loaded = _load_tokenizer(tokenizer, _eos_id(model.config))
+    try:
+        model.save_pretrained(staging)
+        loaded.save_pretrained(staging)
+        sync_tree(staging)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise CheckFailed(
+            f"{target}: could not write: {error}", "make room, and run it again"
+        ) from None
     difference = _logit_difference(model, staging)
     if not difference <= LOGIT_TOLERANCE:
         shutil.rmtree(staging)

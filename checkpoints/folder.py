@@ -106,7 +106,15 @@ def write_json(path: Path, value: Any) -> None:
     sync_folder(path.parent)
 
 
+def sync_tree(path: Path) -> None:
+    """Flush a folder and all in it to disk, for files that others wrote."""
+    for below in path.rglob("*"):
+        sync_folder(below)
+    sync_folder(path)
+
+
 def sync_folder(path: Path) -> None:
+    """Flush a folder, or a file, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

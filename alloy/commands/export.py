@@ -7,10 +7,10 @@ from transformers.utils import logging as transformers_logging
 
 from alloy.commands.shared import show
 from alloy.merging import average_last, told
+from alloy.tokenizing import trained_tokenizer
 from checkpoints.export import export_folder
 from checkpoints.folder import chosen
 from configs import UserError
-from pretrain.job import JOB, read_job
 from pretrain.model import model_from
 
 
@@ -28,9 +28,8 @@ def command(run: Path, out: Path, step: int | None, average: int | None) -> None
         record = average_last(run, average, out)
         lines = told(run, [part["step"] for part in record["of"]])
     else:
-        job = read_job(run / JOB)
         checkpoint = chosen(run, step)
-        export_folder(model_from(checkpoint), job.tokenizer, out)
+        export_folder(model_from(checkpoint), trained_tokenizer(checkpoint.path), out)
         lines = told(run, [checkpoint.step]) if step is None else []
     for line in lines:
         show(line)
