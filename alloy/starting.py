@@ -10,6 +10,7 @@ from typing import Any
 
 from alloy.open_models import known_model
 from alloy.peak_rate import continued_rate, rate_after_open_model, rate_after_run
+from checkpoints.claims import claim
 from checkpoints.folder import (
     JOB,
     Checkpoint,
@@ -18,6 +19,7 @@ from checkpoints.folder import (
     is_alloy,
     last_good,
     newest,
+    run_of,
     steps,
 )
 from configs import Base, Recipe, Schedule, UserError
@@ -86,6 +88,24 @@ def begun(recipe: Recipe) -> dict[str, Any] | None:
     root = run_folder(recipe) / "checkpoints"
     earlier = _earlier_job(recipe) if steps(root) else None
     return earlier if earlier is not None and last_good(root, deep=False)[0] else None
+
+
+def hold_parent(run: Path, start: StartPoint) -> list[str]:
+    """See to it that the parent keeps what ``run`` starts from until that has its own checkpoint;
+    lines for people where the parent cannot be told."""
+    if start.base is None or start.base.model is None or start.parent is None:
+        return []
+    if steps(run / "checkpoints"):
+        return []
+    step = start.parent["step"]
+    try:
+        claim(run_of(Path(start.base.model)), step, run)
+    except OSError as error:
+        return [
+            f"warning: {error.filename or start.base.model}: {error.strerror}; if that run trains "
+            f"on, its checkpoint of step {step} may be removed there before this one has its own"
+        ]
+    return []
 
 
 def _after_run(

@@ -1,12 +1,11 @@
 """Which tokenizer a recipe means, and whether it is the base's."""
 
 import json
-import os
 from pathlib import Path
 
 from alloy.hub import local_model
 from alloy.starting import begun
-from checkpoints.folder import JOB, MANIFEST, is_alloy
+from checkpoints.folder import JOB, is_alloy, run_of
 from configs import Recipe, UserError
 from mixing.tokenizer import TokenizerFile, load_tokenizer
 
@@ -28,9 +27,7 @@ def tokenizer_name(recipe: Recipe) -> str:
 def trained_tokenizer(folder: Path) -> str:
     """Where the tokenizer of a run, or of one of its checkpoints, is loaded from: as the run did,
     else from its export where that file is gone. Raises UserError for a checkpoint alone."""
-    # Not resolved: the checkpoints of a run may be a link to another disk.
-    run = Path(os.path.abspath(folder))
-    run = run.parents[1] if (run / MANIFEST).is_file() else run
+    run = run_of(folder)
     export = run / "export"
     told = json.loads(_text(run / JOB)).get("tokenizer") if (run / JOB).is_file() else None
     if (export / "tokenizer.json").is_file() and (told is None or not _is_here(told)):

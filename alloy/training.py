@@ -13,7 +13,7 @@ from alloy.extending import extensions, go_on_or_refuse
 from alloy.hub import local_model, local_tokenizer
 from alloy.planning import Planned, plan_recipe
 from alloy.start_matrix import start_lines
-from alloy.starting import run_folder
+from alloy.starting import hold_parent, run_folder
 from alloy.tokenizing import tokenizer_name
 from checkpoints.folder import last_good, write_json
 from configs import Base, Recipe, UserError
@@ -80,7 +80,7 @@ def prepare_run(
         show(f"{recipe.name}: already trained")
         return None
     _write_plan(run, planned)
-    for line in start_lines(planned):
+    for line in [*start_lines(planned), *hold_parent(run, planned.start)]:
         show(f"{recipe.name}: {line}")
     return _job(recipe, run, planned, keep_steps)
 

@@ -6,6 +6,7 @@
 folder.py   staging folder, manifest with sizes and sha256, one rename; verification; last good one
 tensors.py  which rank writes which parameter, buffers, and reading them back by name
 retain.py   which checkpoints a policy keeps
+claims.py   which of them branches that have saved nothing yet start from
 merge.py    weights between two models, a residual added, the mean of several
 export.py   Hugging Face folder from a checkpoint's fp32 weights, proved by reloading it
 """

@@ -212,6 +212,13 @@ def newest(folder: Path, deep: bool = True) -> tuple[Checkpoint, list[str]]:
     return found, refused
 
 
+def run_of(folder: Path) -> Path:
+    """The folder of the run, of that itself or of one of its checkpoints."""
+    # Not resolved: the checkpoints of a run may be a link to another disk.
+    path = Path(os.path.abspath(folder))
+    return path.parents[1] if (path / MANIFEST).is_file() else path
+
+
 def pinned_steps(root: Path) -> set[int]:
     """Steps of the published checkpoints that were saved to stay."""
     manifests = {step: _manifest(root / step_name(step)) for step in steps(root)}

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from transformers import PretrainedConfig
 
 from checkpoints import folder, tensors
+from checkpoints.claims import claimed_steps
 from checkpoints.retain import to_delete
 from configs import CheckFailed
 from pretrain.engine import Engine
@@ -57,7 +58,7 @@ class Saver:
     def _retain(self, saved: int) -> None:
         self.abandoned.discard(saved)
         # An extended run has other stage ends: those of before stay too.
-        pinned = {*self.pinned, *folder.pinned_steps(self.root)}
+        pinned = {*self.pinned, *folder.pinned_steps(self.root), *claimed_steps(self.root.parent)}
         there = folder.steps(self.root)
         for step in to_delete(there, pinned, self.keep_last, self.abandoned):
             folder.discard(self.root / folder.step_name(step))

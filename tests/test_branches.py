@@ -382,3 +382,40 @@ def test_a_base_without_a_step_is_the_last_good_one(
     assert all(str(v) in line for v, line in zip(victims, warnings, strict=True))
     branch = train_here(tree, monkeypatch)
     assert json.loads((branch / "lineage.json").read_text())["parent"]["step"] == 6
+
+
+def test_a_trunk_keeps_what_a_branch_is_to_start_from(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trunk = trunk_recipe(tiny, tmp_path)
+    trunk["train"]["keep_last"] = 1
+    root = train_and_stop(trunk, monkeypatch, after=7)
+    assert steps(root) == [7]
+    tree = branch_recipe(tiny, tmp_path, step=None)
+    job = prepare_run(parse_recipe(tree), lambda _: None)
+    assert job is not None
+    write_job(job)
+    gone = {**branch_recipe(tiny, tmp_path, step=None, start="weights"), "name": "gone"}
+    gone["schedule"] = schedule(5, warmup=0.2)
+    prepare_run(parse_recipe(gone), lambda _: None)
+    train_and_stop(trunk, monkeypatch, after=2)
+    assert steps(root) == [7, 9]
+    # The one has checkpoints of its own now, the other was given up.
+    branch = train_here(tree, monkeypatch)
+    assert json.loads((branch / "lineage.json").read_text())["parent"]["step"] == 7
+    shutil.rmtree(tmp_path / "gone")
+    train_here(trunk, monkeypatch)
+    assert steps(root) == [9, 12]
+
+
+def test_a_trunk_of_others_that_cannot_be_written_to(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_and_stop(trunk_recipe(tiny, tmp_path), monkeypatch, after=3)
+    (tmp_path / "trunk/branches").write_text("in the way, as root may write anywhere")
+    said: list[str] = []
+    tree = branch_recipe(tiny, tmp_path, step=3)
+    assert prepare_run(parse_recipe(tree), said.append) is not None
+    (told,) = [line for line in said if "branches" in line]
+    assert "warning: " in told
+    assert "step 3 may be removed" in told

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from checkpoints import folder, tensors
+from checkpoints import claims, folder, tensors
 from checkpoints.retain import to_delete
 from configs import UserError
 
@@ -80,3 +80,17 @@ def test_owners_cover_every_parameter_and_balance(seed: int) -> None:
     assert owner.keys() == numel.keys()
     load = [sum(n for p, n in numel.items() if owner[p] == r) for r in range(ranks)]
     assert max(load) - min(load) <= max(numel.values())
+
+
+def test_claims_that_cannot_be_followed_up_do_not_end_the_parent(tmp_path: Path) -> None:
+    parent, branch = tmp_path / "parent", tmp_path / "branch"
+    parent.mkdir()
+    assert claims.claimed_steps(parent) == set()
+    branch.mkdir()
+    claims.claim(parent, 5, branch)
+    # A folder that cannot be looked into, as another user's: its checkpoint is kept.
+    claims.claim(parent, 7, tmp_path / ("n" * 300))
+    (parent / "branches" / "mangled.json").write_text("{")
+    assert claims.claimed_steps(parent) == {5, 7}
+    publish(branch / "checkpoints", 1)
+    assert claims.claimed_steps(parent) == {7}
