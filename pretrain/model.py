@@ -126,7 +126,7 @@ def pretrained_model(name: str) -> PreTrainedModel:
     another shape than the config says: transformers would draw them at random and go on.
     """
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        model, loaded = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
             name, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
