@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from checkpoints.folder import Checkpoint, chosen, is_alloy
 from checkpoints.tensors import BUFFERS, WEIGHTS, persistent_buffers, read
@@ -62,6 +69,8 @@ def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     _fill(dict(model.named_parameters()), checkpoint, WEIGHTS)
     _fill(persistent_buffers(model), checkpoint, BUFFERS)
+    if (checkpoint.path / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(checkpoint.path)
     return model
 
 
@@ -126,9 +135,11 @@ def pretrained_model(name: str) -> PreTrainedModel:
     another shape than the config says: transformers would draw them at random and go on.
     """
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        # Any: its stubs do not know of the second value.
+        pair: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
+        model, loaded = pair
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).splitlines()[0]
         raise UserError(

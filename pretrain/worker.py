@@ -160,7 +160,9 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     measured = _measurement(job, corpus, tokenizer, batch_tokens)
     progress = progress_of(resumed, plan)
     watch = _watch(job, plan, engine, progress.step) if dist.get_rank() == 0 else None
-    saver = Saver(_checkpoints(job), pinned(job, plan), job.train.keep_last, start.model.config)
+    generation = getattr(start.model, "generation_config", None)
+    kept = pinned(job, plan), job.train.keep_last
+    saver = Saver(_checkpoints(job), *kept, start.model.config, generation)
 
     def replay(position: int) -> dict[str, Any]:
         return replayed(engine, rows, position, job.data.document_mask, lengths, device())

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from alloy import hub
-from alloy.merging import average_last
+from alloy.merging import average_last, merge_between, merge_residual, open_part
 from checkpoints.export import LOGIT_TOLERANCE
 from checkpoints.folder import chosen
 from checkpoints.tensors import BUFFERS, EXP_AVG, read
@@ -288,3 +288,44 @@ def test_tokenizers_of_the_hub_are_resolved(
     assert hub.local_tokenizer("some/model@main") == str(tiny)
     assert hub.local_tokenizer("some/model") == str(tiny)
     assert asked == [("some/model", "main"), ("some/model", None)]
+
+
+CHAT = {"eos_token_id": [0, 7], "do_sample": True, "temperature": 0.6}
+ODD = {"eos_token_id": 0, "temperature": 0.6}  # transformers warns, and will not save it
+PLAIN = {"eos_token_id": 0}
+
+
+def generating(tiny: Path, folder: Path, settings: dict[str, Any]) -> Path:
+    model = random_model("llama", {**LLAMA, "eos_token_id": settings["eos_token_id"]})
+    saved(model, tiny, folder)
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def stops(folder: Path) -> tuple[dict[str, Any], Any]:
+    """What an exported model's files say about generating, and the ids that end its text."""
+    found = json.loads((folder / "generation_config.json").read_text())
+    kept = {k: v for k, v in found.items() if k in CHAT}
+    return kept, json.loads((folder / "config.json").read_text())["eos_token_id"]
+
+
+@pytest.mark.parametrize("settings", [CHAT, ODD])
+def test_exports_generate_as_their_base(
+    settings: dict[str, Any], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = generating(tiny, tmp_path / "base", settings)
+    run = train_here(recipe(tiny, base), monkeypatch)
+    average_last(run, 2, tmp_path / "mean")
+    for folder in (run / "export", tmp_path / "mean"):
+        assert stops(folder) == (settings, settings["eos_token_id"])
+
+
+def test_a_residual_stops_as_the_tuned_model_does(tiny: Path, tmp_path: Path) -> None:
+    base, trained, tuned = (
+        open_part(str(generating(tiny, tmp_path / name, settings)))
+        for name, settings in (("base", PLAIN), ("trained", PLAIN), ("tuned", CHAT))
+    )
+    merge_between(base, trained, 0.5, tmp_path / "between")
+    assert stops(tmp_path / "between") == (PLAIN, 0)
+    merge_residual(base, trained, tuned, 1.0, tmp_path / "out")
+    assert stops(tmp_path / "out") == (CHAT, [0, 7])
