@@ -19,6 +19,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from checkpoints.folder import Checkpoint, chosen, is_alloy
 from checkpoints.tensors import BUFFERS, WEIGHTS, persistent_buffers, read
 from configs import Base, UserError
+from pretrain.architecture import architecture_config
 
 _RESIDUAL_OUTPUTS = (
     *("o_proj.weight", "down_proj.weight"),  # Llama and its kin
@@ -92,12 +93,7 @@ def _fill(targets: Mapping[str, torch.Tensor], checkpoint: Checkpoint, kind: str
 def _random(
     architecture: dict[str, Any], vocab_size: int, eos_id: int, seed: int
 ) -> PreTrainedModel:
-    implied = {"vocab_size": vocab_size, "eos_token_id": eos_id, "bos_token_id": None}
-    keys: dict[str, Any] = implied | architecture
-    try:
-        config = AutoConfig.for_model(**keys)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"base.architecture: {error}", "see transformers' config classes") from None
+    config = architecture_config(architecture, vocab_size, eos_id)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return _check(model, vocab_size, "base.architecture")

@@ -27,6 +27,7 @@ from checkpoints.tensors import BUFFERS, EXP_AVG, read
 from configs import UserError
 from mixing.tokenizer import load_tokenizer
 from pretrain import worker
+from pretrain.architecture import architecture_config
 from pretrain.engine import Engine
 from pretrain.job import JOB, read_job
 from pretrain.model import model_from, pretrained_model
@@ -329,3 +330,43 @@ def test_a_residual_stops_as_the_tuned_model_does(tiny: Path, tmp_path: Path) ->
     assert stops(tmp_path / "between") == (PLAIN, 0)
     merge_residual(base, trained, tuned, 1.0, tmp_path / "out")
     assert stops(tmp_path / "out") == (CHAT, [0, 7])
+
+
+@pytest.mark.parametrize(
+    ("model_type", "keys", "message"),
+    [
+        ("llama", {**LLAMA, "hiden_size": 32}, "'hiden_size'; nearest: hidden_size"),
+        ("gpt2", {"n_head": 2, "num_hiden_layers": 2}, "nearest: num_hidden_layers"),
+        ("llama", {**LLAMA, "zzz": 1}, "has no key 'zzz'"),
+        ("gemma3", GEMMA3 | {"text_config": {"head_dimm": 16}}, "text_config.*nearest: head_dim"),
+    ],
+)
+def test_unknown_keys_of_an_architecture(
+    model_type: str, keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        architecture_config({"model_type": model_type, **keys}, 400, 0)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "keys"),
+    [
+        ("llama", {**LLAMA, "rope_theta": 5e5, "torch_dtype": "bfloat16", "num_labels": 3}),
+        ("llama", {**LLAMA, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+        ("gpt2", {"hidden_size": 32, "num_hidden_layers": 2, "n_head": 2}),
+        ("gpt_neox", {**SIZES, "num_attention_heads": 2, "rotary_pct": 0.5}),
+        ("gemma3", {**GEMMA3, "image_token_id": 399}),
+        ("deepseek_v3", DEEPSEEK),
+        ("gemma4_text", GEMMA4),
+    ],
+)
+def test_other_names_of_known_keys(model_type: str, keys: dict[str, Any]) -> None:
+    """Aliases, and keys of older configs that transformers itself translates."""
+    config = architecture_config({"model_type": model_type, **keys}, 400, 0)
+    assert config.get_text_config().vocab_size == 400
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt_neox", "qwen3", "mixtral", "gpt2", "mamba"])
+def test_a_saved_config_is_known_to_its_class(model_type: str) -> None:
+    saved_keys = json.loads(AutoConfig.for_model(model_type).to_json_string(use_diff=False))
+    assert architecture_config(saved_keys, 400, 0).model_type == model_type
