@@ -32,19 +32,29 @@ def architecture_config(
 
 
 def _require_known(config: PretrainedConfig, keys: Mapping[str, Any], section: str) -> None:
-    own = {f.name for f in fields(config)} | set(config.attribute_map) | {"model_type"}
+    own = {f.name for f in fields(config)} | set(config.attribute_map)
     for key, value in keys.items():
         part = getattr(config, key, None)
         if isinstance(part, PretrainedConfig) and isinstance(value, Mapping):
             _require_known(part, value, f"{section}.{key}")
-            continue
-        # What older configs call otherwise is translated and leaves no attribute of its name; a
-        # leading underscore is transformers' own, as a saved config has it.
-        left = key in vars(config) and not hasattr(type(config), key)
-        if left and key not in own and not key.startswith("_"):
-            near = get_close_matches(key, own, 1)
-            raise UserError(
-                f"{section}: {type(config).__name__} has no key '{key}'"
-                + (f"; nearest: {near[0]}" if near else ""),
-                f"set {near[0]}, or leave it out" if near else "leave it out",
-            )
+    # What older configs call otherwise is translated and leaves no attribute of its name; a leading
+    # underscore is transformers' own, as a saved config has it.
+    strange = [
+        key
+        for key in keys
+        if key in vars(config)
+        and key not in own
+        and not hasattr(type(config), key)
+        and not key.startswith("_")
+    ]
+    if not strange:
+        return
+    # Some classes compute attributes that are no fields, and take them as keys too.
+    computed = vars(type(config)(**{k: v for k, v in keys.items() if k in own}))
+    for key in (k for k in strange if k not in computed):
+        near = get_close_matches(key, own, 1)
+        raise UserError(
+            f"{section}: {type(config).__name__} has no key '{key}'"
+            + (f"; nearest: {near[0]}" if near else ""),
+            f"set {near[0]}, or leave it out" if near else "leave it out",
+        )
