@@ -14,7 +14,7 @@ from alloy.planning import Planned
 from checkpoints.folder import Checkpoint, write_json
 from configs import Base, Data, Mix, Schedule, Train, UserError
 from mixing.plan import Plan
-from pretrain.run_folder import RECIPE, claim, differing_keys
+from pretrain.run_folder import RECIPE, claim, differing_keys, never_trained
 from pretrain.schedule import first_steps, lr_at
 
 EXTENSIONS = "extensions.json"
@@ -27,20 +27,21 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }
 
 
-def go_on_or_refuse(
+def permitted(
     run: Path, wanted: dict[str, Any], planned: Planned, reached: Checkpoint | None
-) -> None:
-    """Take the run folder for these settings; ``reached`` is its newest good checkpoint.
+) -> list[dict[str, Any]]:
+    """The changes of its future that the run has with these settings, oldest first; writes nothing.
 
-    Raises UserError where another run is there, listing the keys that differ, and where a change
-    of schedule or mix would change what was trained already.
+    ``reached`` is its newest good checkpoint. Raises UserError where another run was trained
+    there, listing the keys that differ, and where a change of schedule or mix would change what
+    was trained already.
     """
-    if claim(run, wanted):
-        return
+    if not (run / RECIPE).is_file() or never_trained(run):
+        return []
     old = _with_defaults(json.loads((run / RECIPE).read_text(encoding="utf-8")), wanted)
     changed = differing_keys(old, json.loads(json.dumps(wanted)))
     if not changed:
-        return
+        return extensions(run)
     strangers = [key for key in changed if not key.startswith(("schedule.", "mix."))]
     if reached is None or strangers:
         raise UserError(
@@ -54,9 +55,17 @@ def go_on_or_refuse(
         "to_plan": planned.plan.hash,
         "changed": {key: [_at(old, key), _at(wanted, key)] for key in changed},
     }
-    if added not in extensions(run):
-        write_json(run / EXTENSIONS, [*extensions(run), added])
-    write_json(run / RECIPE, wanted)
+    known = extensions(run)
+    return known if added in known else [*known, added]
+
+
+def take(run: Path, wanted: dict[str, Any], changes: list[dict[str, Any]]) -> None:
+    """Take the run folder for these settings, with its ``permitted`` changes."""
+    if changes:  # before the settings: a kill between the two must not lose what was changed
+        write_json(run / EXTENSIONS, changes)
+    else:
+        (run / EXTENSIONS).unlink(missing_ok=True)
+    claim(run, wanted)
 
 
 def extensions(run: Path) -> list[dict[str, Any]]:
@@ -100,17 +109,29 @@ def _refuse_other_rates(
     steps: int,
     keys: str,
 ) -> None:
-    for step in range(steps):
-        old, new = (lr_at(step, p.steps, first_steps(p), s) for p, s in (before, now))
-        if old == new:
-            continue
-        stable, _ = first_steps(before[0])
-        hint = f"schedule.warmup {stable / now[0].steps:.8g} keeps the warm-up of {stable} steps"
-        raise UserError(
-            f"{run}: step {step + 1} was trained with a learning rate of {old:.6g}, the recipe "
-            f"now gives {new:.6g} ({keys})",
-            hint if step < stable else "give the run another name, or set these back",
-        )
+    stable, _ = first_steps(before[0])
+    plan, schedule = now
+    _, anneal = first_steps(plan)
+    trained = [
+        lr_at(step, before[0].steps, first_steps(before[0]), before[1]) for step in range(steps)
+    ]
+    given = [lr_at(step, plan.steps, first_steps(plan), schedule) for step in range(steps)]
+    if given == trained:
+        return
+    step = next(step for step in range(steps) if given[step] != trained[step])
+    warmed = [lr_at(step, plan.steps, (stable, anneal), schedule) for step in range(steps)]
+    raise UserError(
+        f"{run}: step {step + 1} was trained with a learning rate of {trained[step]:.6g}, the "
+        f"recipe now gives {given[step]:.6g} ({keys})",
+        f"schedule.warmup {warmup_hint(stable, plan.steps)} keeps the warm-up of {stable} steps"
+        if warmed == trained
+        else "give the run another name, or set these back",
+    )
+
+
+def warmup_hint(stable: int, steps: int) -> str:
+    """``schedule.warmup`` that gives ``stable`` of ``steps`` steps."""
+    return f"{stable / steps:.8g}"
 
 
 def _with_defaults(old: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:

@@ -73,10 +73,12 @@ def merge_between(base: Part, trained: Part, share: float, out: Path) -> dict[st
 def merge_residual(
     base: Part, trained: Part, tuned: Part, share: float, out: Path
 ) -> dict[str, Any]:
-    """Write trained + share x (tuned - base) to ``out``, with the tuned model's tokenizer."""
+    """Write trained + share x (tuned - base) to ``out``, with the tuned model's tokenizer, settings
+    of generation and stop tokens: a chat model ends its turns with another than its base."""
     merged = residual(trained.weights, base.weights, tuned.weights, share)
     parts = {"base": base.origin, "trained": trained.origin, "added": tuned.origin}
     record = {"how": "residual", "lambda": share, **parts}
+    _stop_as(trained.model, tuned.model)
     return _written(trained.model, merged, tuned.tokenizer, record, out)
 
 
@@ -119,6 +121,16 @@ def average_steps(run: Path, which: Sequence[int], out: Path) -> dict[str, Any]:
     models = [model_from(part) for part in parts]
     merged = mean([dict(m.named_parameters()) for m in models])
     return _written(models[0], merged, trained_tokenizer(parts[0].path), record, out)
+
+
+def _stop_as(model: PreTrainedModel, other: PreTrainedModel) -> None:
+    model.generation_config = other.generation_config
+    for own, theirs in (
+        (model.config, other.config),
+        (model.config.get_text_config(), other.config.get_text_config()),
+    ):
+        if hasattr(theirs, "eos_token_id"):  # composite configs may leave it to their text part
+            own.eos_token_id = theirs.eos_token_id
 
 
 def _written(

@@ -12,6 +12,7 @@ from alloy.hub import local_model
 from alloy.open_models import habits, known_model
 from alloy.planning import Planned
 from alloy.starting import StartPoint
+from checkpoints.folder import Checkpoint
 from configs import UserError
 from mixing.plan import Plan
 from pretrain.schedule import first_steps
@@ -27,18 +28,28 @@ def warm_steps_needed(steps: int) -> int:
     return min(100, round(0.01 * steps))
 
 
-def described(start: StartPoint, plan: Plan) -> dict[str, Any]:
-    """The cell of the matrix that this start is. Raises UserError for one that is refused."""
+def warmup_percent(steps: int) -> str:
+    """``schedule.warmup``, in per cent, that gives ``warm_steps_needed`` of ``steps``."""
+    return f"{100 * warm_steps_needed(steps) / steps:.3g}"
+
+
+def described(start: StartPoint, plan: Plan, reached: Checkpoint | None = None) -> dict[str, Any]:
+    """The cell of the matrix that this start is. Raises UserError for one that is refused.
+
+    ``reached`` is the run's own newest good checkpoint. A run that has one goes on with the moments
+    in it: its warm-up was judged when it began, and what was trained of it cannot change.
+    """
     base = start.base
     assert base is not None
     warm, _ = first_steps(plan)
     moments = base.start == "weights+moments"
     needed = warm_steps_needed(plan.steps)
-    if not moments and warm < needed:
+    begins = reached is None or reached.step == 0
+    if begins and not moments and warm < needed:
         raise UserError(
             f"base.start weights with {warm} steps of warm-up: without moments the first steps of "
             f"AdamW are as large as its last ones, {needed} of {plan.steps} are warmed at least",
-            f"set schedule.warmup: {100 * needed / plan.steps:.3g}%",
+            f"set schedule.warmup: {warmup_percent(plan.steps)}%",
         )
     if moments and start.rate_continues and warm > 0:
         raise UserError(
@@ -73,12 +84,15 @@ def sentence(cell: dict[str, Any], step: int | None, revision: str | None) -> st
     )
 
 
-def start_lines(planned: Planned) -> list[str]:
-    """What the start of a recipe is, for people; a base that looks instruction-tuned is named."""
+def start_lines(planned: Planned, reached: Checkpoint | None = None) -> list[str]:
+    """What the start of a recipe is, for people; a base that looks instruction-tuned is named.
+
+    ``reached`` and what is raised: as in ``described``.
+    """
     base = planned.start.base
     if base is None:
         return []
-    cell = described(planned.start, planned.plan)
+    cell = described(planned.start, planned.plan, reached)
     lines = ["start: " + sentence(cell, base.step, base.revision)]
     lines += [f"warning: passed over {line}" for line in planned.start.passed_over]
     if base.model is not None and planned.start.parent is None:

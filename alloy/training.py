@@ -9,7 +9,7 @@ from typing import Any
 from alloy.adopting import shared
 from alloy.building import build_recipe
 from alloy.decontamination import by_task
-from alloy.extending import extensions, go_on_or_refuse
+from alloy.extending import permitted, take
 from alloy.hub import local_model, local_tokenizer
 from alloy.planning import Planned, plan_recipe
 from alloy.start_matrix import start_lines
@@ -75,14 +75,20 @@ def prepare_run(
     build_recipe(recipe, show)
     planned = plan_recipe(recipe, verify=True)
     reached, _ = last_good(run / "checkpoints")
-    go_on_or_refuse(run, deciding(recipe, planned), planned, reached)
+    wanted = deciding(recipe, planned)
+    changes = permitted(run, wanted, planned, reached)
     if complete(run, planned.plan.hash, reached):
+        take(run, wanted, changes)
         show(f"{recipe.name}: already trained")
         return None
+    # All that refuses comes before anything is written: what a hint says must be free to follow.
+    lines = start_lines(planned, reached)
+    job = _job(recipe, run, planned, changes, keep_steps)
+    take(run, wanted, changes)
     _write_plan(run, planned)
-    for line in [*start_lines(planned), *hold_parent(run, planned.start)]:
+    for line in [*lines, *hold_parent(run, planned.start)]:
         show(f"{recipe.name}: {line}")
-    return _job(recipe, run, planned, keep_steps)
+    return job
 
 
 def deciding(recipe: Recipe, planned: Planned) -> dict[str, Any]:
@@ -131,7 +137,13 @@ def _start_folder(base: Base, parent: dict[str, Any] | None) -> str | None:
     return str(local_model(base.model, base.revision, weights=True).resolve())
 
 
-def _job(recipe: Recipe, run: Path, planned: Planned, keep_steps: tuple[int, ...] = ()) -> Job:
+def _job(
+    recipe: Recipe,
+    run: Path,
+    planned: Planned,
+    changes: list[dict[str, Any]],
+    keep_steps: tuple[int, ...],
+) -> Job:
     start = planned.start
     base, parent = start.base, start.parent
     trunk = shared(run)
@@ -156,7 +168,7 @@ def _job(recipe: Recipe, run: Path, planned: Planned, keep_steps: tuple[int, ...
             "start": base.start,
             "parent": parent,
             "tokens_before": start.tokens_before,
-            "extensions": extensions(run),
+            "extensions": changes,
             "peak_lr": start.schedule.peak,
             "annealed": recipe.schedule.anneal > 0,
             "final_lr_ratio": recipe.schedule.final_lr_ratio,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -27,22 +28,24 @@ def run_ranks(job: Job, show: Callable[[str], None]) -> None:
     lines meant for people are passed to ``show``.
     """
     command, machines = prepared(job)
-    child = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment(os.environ, job.train),
-        start_new_session=True,  # so that Ctrl-C reaches this process alone, which passes it on
-        text=True,
-        errors="replace",
-    )
-    previous = _pass_signals(machines, job)
+    start = _Start(machines, (job.folder / JOB).resolve())
+    previous = _pass_signals(start)
     try:
-        tail = _follow(child, job.folder / "train.log", show)
+        start.launcher = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment(os.environ, job.train),
+            start_new_session=True,  # so that Ctrl-C reaches this process alone, which passes it on
+            text=True,
+            errors="replace",
+        )
+        start.pass_stop_on()
+        tail = _follow(start, job.folder / "train.log", show)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    require_success(child.wait(), job, tail)
+    require_success(start.launcher.wait(), job, tail, stop_asked=start.stop is not None)
 
 
 def prepared(job: Job) -> tuple[list[str], list[str]]:
@@ -83,16 +86,37 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _pass_signals(machines: list[str], job: Job) -> dict[int, signal.Handlers]:
-    """Send the signals of a stop to the ranks themselves: the launcher would orphan them."""
+@dataclass
+class _Start:
+    """A start of the ranks, as the signals of a stop find it."""
 
-    path = (job.folder / JOB).resolve()
+    machines: list[str]
+    job: Path
+    launcher: subprocess.Popen[str] | None = None
+    met: bool = False
+    """A rank has spoken: all of them are there, and know what a stop is."""
+    stop: int | None = None
 
+    def pass_stop_on(self) -> None:
+        """Send it to the ranks themselves: the launcher would orphan them. Until they have met
+        there is nothing to save, and some might never hear it: the launcher is ended, with all
+        that it started."""
+        if self.stop is None or self.launcher is None:
+            return
+        if self.met:
+            for process in _ranks_of(self.job):
+                with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                    process.send_signal(self.stop)
+        else:
+            with suppress(ProcessLookupError):
+                os.killpg(self.launcher.pid, signal.SIGKILL)
+        signal_ranks(self.machines, self.stop, self.job)
+
+
+def _pass_signals(start: _Start) -> dict[int, signal.Handlers]:
     def forward(number: int, _frame: object) -> None:
-        for process in _ranks_of(path):
-            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-                process.send_signal(number)
-        signal_ranks(machines, number, path)
+        start.stop = number
+        start.pass_stop_on()
 
     taken = [n for n in STOP_SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # as nohup leaves it
     return {n: signal.signal(n, forward) for n in taken}  # pyright: ignore[reportReturnType]
@@ -105,15 +129,46 @@ def _ranks_of(job: Path) -> list[psutil.Process]:
     return [p for p in processes if (p.info["cmdline"] or [])[-len(rank) :] == rank]
 
 
-def _follow(child: subprocess.Popen[str], log: Path, show: Callable[[str], None]) -> list[str]:
-    assert child.stdout is not None
+def _follow(start: _Start, log: Path, show: Callable[[str], None]) -> list[str]:
+    """The last lines that the launcher and the ranks print, all of which are read: who prints to a
+    pipe that nobody reads stands still. A log or a terminal that is gone ends no training."""
+    assert start.launcher is not None
+    assert start.launcher.stdout is not None
     tail: list[str] = []
-    with log.open("a", encoding="utf-8") as file:
-        for line in child.stdout:
-            file.write(line)
-            file.flush()
-            if line.startswith(SHOWN):
-                show(line.removeprefix(SHOWN).rstrip())
-            else:
-                tail = [*tail[-_LOG_TAIL:], line.rstrip()]
+    tell, keep = _until_it_fails(show), _until_it_fails(_appender(log))
+    for line in start.launcher.stdout:
+        lost = keep(line)
+        if lost is not None:
+            tell(f"warning: {log}: {lost.strerror}; what the ranks print is no longer kept there")
+        if line.startswith(SHOWN):
+            start.met = True
+            tell(line.removeprefix(SHOWN).rstrip())
+        else:
+            tail = [*tail[-_LOG_TAIL:], line.rstrip()]
     return tail
+
+
+def _appender(path: Path) -> Callable[[str], None]:
+    def append(line: str) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    return append
+
+
+def _until_it_fails(write: Callable[[str], None]) -> Callable[[str], OSError | None]:
+    """``write``, until it fails: then the error, once, and nothing is written any more."""
+    failed = False
+
+    def attempt(line: str) -> OSError | None:
+        nonlocal failed
+        if failed:
+            return None
+        try:
+            write(line)
+        except OSError as error:
+            failed = True
+            return error
+        return None
+
+    return attempt

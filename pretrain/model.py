@@ -7,11 +7,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from checkpoints.folder import Checkpoint, chosen, is_alloy
 from checkpoints.tensors import BUFFERS, WEIGHTS, persistent_buffers, read
 from configs import Base, UserError
+from pretrain.architecture import architecture_config
 
 _RESIDUAL_OUTPUTS = (
     *("o_proj.weight", "down_proj.weight"),  # Llama and its kin
@@ -62,6 +70,8 @@ def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     _fill(dict(model.named_parameters()), checkpoint, WEIGHTS)
     _fill(persistent_buffers(model), checkpoint, BUFFERS)
+    if (checkpoint.path / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(checkpoint.path)
     return model
 
 
@@ -83,12 +93,7 @@ def _fill(targets: Mapping[str, torch.Tensor], checkpoint: Checkpoint, kind: str
 def _random(
     architecture: dict[str, Any], vocab_size: int, eos_id: int, seed: int
 ) -> PreTrainedModel:
-    implied = {"vocab_size": vocab_size, "eos_token_id": eos_id, "bos_token_id": None}
-    keys: dict[str, Any] = implied | architecture
-    try:
-        config = AutoConfig.for_model(**keys)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"base.architecture: {error}", "see transformers' config classes") from None
+    config = architecture_config(architecture, vocab_size, eos_id)
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return _check(model, vocab_size, "base.architecture")
@@ -126,9 +131,11 @@ def pretrained_model(name: str) -> PreTrainedModel:
     another shape than the config says: transformers would draw them at random and go on.
     """
     try:
-        model, loaded = AutoModelForCausalLM.from_pretrained(
+        # Any: its stubs do not know of the second value.
+        pair: Any = AutoModelForCausalLM.from_pretrained(
             name, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
+        model, loaded = pair
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first = str(error).splitlines()[0]
         raise UserError(

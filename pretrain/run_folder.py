@@ -24,19 +24,25 @@ from configs import UserError
 
 LINEAGE = "lineage.json"
 RECIPE = "recipe.json"
+METRICS = "metrics.jsonl"
 _LOCK = ".lock"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _HELD = {errno.EACCES, errno.EAGAIN}
 
 
-def claim(run: Path, deciding: dict[str, Any]) -> bool:
-    """Take a run folder for these settings; False where it holds settings already."""
+def never_trained(run: Path) -> bool:
+    """Whether no step was ever trained in a folder: no checkpoint, published, staged or damaged,
+    and no row of metrics.jsonl."""
+    metrics, checkpoints = run / METRICS, run / "checkpoints"
+    rows = metrics.is_file() and metrics.stat().st_size > 0
+    return not rows and not (checkpoints.is_dir() and any(checkpoints.iterdir()))
+
+
+def claim(run: Path, deciding: dict[str, Any]) -> None:
+    """Take a run folder for these settings. Raises UserError where it cannot be written."""
     try:
         run.mkdir(parents=True, exist_ok=True)
-        if (run / RECIPE).is_file():
-            return False
         write_json(run / RECIPE, deciding)
-        return True
     except OSError as error:
         raise UserError(f"{run}: {error.strerror}", "choose another run_dir or name") from None
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch.distributed as dist
 from safetensors import SafetensorError
-from transformers import PretrainedConfig
+from transformers import GenerationConfig, PretrainedConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from checkpoints import folder, tensors
 from checkpoints.claims import claimed_steps
@@ -25,6 +26,7 @@ class Saver:
     pinned: Collection[int]
     keep_last: int
     config: PretrainedConfig
+    generation: GenerationConfig | None
     abandoned: set[int]
     """Steps of damaged checkpoints, newer than the one that this start goes on from."""
 
@@ -48,12 +50,19 @@ class Saver:
         entries: list[Any] = [None] * ranks
         dist.all_gather_object(entries, (path.name, folder.describe(path)))
         if rank == 0:
-            self.config.save_pretrained(staging)
-            files = {**dict(entries), "config.json": folder.describe(staging / "config.json")}
+            files = {**dict(entries), **self._write_configs(staging)}
             more = {"adam_step": engine.adam_step(), "pinned": step in self.pinned}
             folder.commit(staging, step, files, {**state, **more})
             self._retain(step)
         dist.barrier()
+
+    def _write_configs(self, staging: Path) -> dict[str, dict[str, Any]]:
+        self.config.save_pretrained(staging)
+        names = ["config.json"]
+        if self.generation is not None:  # not validated: some published ones are odd
+            self.generation.to_json_file(staging / GENERATION_CONFIG_NAME)
+            names.append(GENERATION_CONFIG_NAME)
+        return {name: folder.describe(staging / name) for name in names}
 
     def _retain(self, saved: int) -> None:
         self.abandoned.discard(saved)

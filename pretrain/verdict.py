@@ -14,9 +14,9 @@ _RANK_ERROR = re.compile(r"^\[rank\d+\]: [\w.]*(Error|Exception)\b")
 _NCCL_GAVE_UP = re.compile(r"\[Rank (\d+)\] Watchdog caught collective operation timeout")
 
 
-def require_success(code: int, job: Job, tail: Sequence[str]) -> None:
+def require_success(code: int, job: Job, tail: Sequence[str], *, stop_asked: bool = False) -> None:
     """Raises AlloyError unless the run is complete; ``code`` is the launcher's, ``tail`` the last
-    lines of the log."""
+    lines of the log, ``stop_asked`` whether a signal of a stop was sent to it."""
     error = job.folder / ERROR
     if error.is_file():
         told = json.loads(error.read_text(encoding="utf-8"))
@@ -35,6 +35,8 @@ def require_success(code: int, job: Job, tail: Sequence[str]) -> None:
             f"{job.train.timeout_minutes:g} minutes for it",
             f"look at that process's machine; {again}",
         )
+    if stop_asked and not any(_RANK_ERROR.match(line) for line in tail):
+        raise CheckFailed(f"{job.folder}: stopped on a signal, without a save", "run it again")
     raise CheckFailed(
         f"{job.folder}: the ranks ended with code {code}: {_last_error(tail)}",
         f"see {job.folder / 'train.log'}; {again}",

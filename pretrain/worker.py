@@ -226,7 +226,9 @@ def _measured_before(job: Job, progress: Progress) -> frozenset[int]:
 def _saver(job: Job, plan: Plan, start: Start, first_step: int) -> Saver:
     root = _checkpoints(job)
     abandoned = {step for step in folder.steps(root) if step > first_step}
-    return Saver(root, pinned(job, plan), job.train.keep_last, start.model.config, abandoned)
+    generation = getattr(start.model, "generation_config", None)
+    kept = pinned(job, plan), job.train.keep_last
+    return Saver(root, *kept, start.model.config, generation, abandoned)
 
 
 def _loss_head(job: Job, start: Start) -> ChunkedHead | None:

@@ -20,13 +20,14 @@ from transformers import (
 )
 
 from alloy import hub
-from alloy.merging import average_last
+from alloy.merging import average_last, merge_between, merge_residual, open_part
 from checkpoints.export import LOGIT_TOLERANCE
 from checkpoints.folder import chosen
 from checkpoints.tensors import BUFFERS, EXP_AVG, read
 from configs import UserError
 from mixing.tokenizer import load_tokenizer
 from pretrain import worker
+from pretrain.architecture import architecture_config
 from pretrain.engine import Engine
 from pretrain.job import JOB, read_job
 from pretrain.model import model_from, pretrained_model
@@ -288,3 +289,84 @@ def test_tokenizers_of_the_hub_are_resolved(
     assert hub.local_tokenizer("some/model@main") == str(tiny)
     assert hub.local_tokenizer("some/model") == str(tiny)
     assert asked == [("some/model", "main"), ("some/model", None)]
+
+
+CHAT = {"eos_token_id": [0, 7], "do_sample": True, "temperature": 0.6}
+ODD = {"eos_token_id": 0, "temperature": 0.6}  # transformers warns, and will not save it
+PLAIN = {"eos_token_id": 0}
+
+
+def generating(tiny: Path, folder: Path, settings: dict[str, Any]) -> Path:
+    model = random_model("llama", {**LLAMA, "eos_token_id": settings["eos_token_id"]})
+    saved(model, tiny, folder)
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def stops(folder: Path) -> tuple[dict[str, Any], Any]:
+    """What an exported model's files say about generating, and the ids that end its text."""
+    found = json.loads((folder / "generation_config.json").read_text())
+    kept = {k: v for k, v in found.items() if k in CHAT}
+    return kept, json.loads((folder / "config.json").read_text())["eos_token_id"]
+
+
+@pytest.mark.parametrize("settings", [CHAT, ODD])
+def test_exports_generate_as_their_base(
+    settings: dict[str, Any], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = generating(tiny, tmp_path / "base", settings)
+    run = train_here(recipe(tiny, base), monkeypatch)
+    average_last(run, 2, tmp_path / "mean")
+    for folder in (run / "export", tmp_path / "mean"):
+        assert stops(folder) == (settings, settings["eos_token_id"])
+
+
+def test_a_residual_stops_as_the_tuned_model_does(tiny: Path, tmp_path: Path) -> None:
+    base, trained, tuned = (
+        open_part(str(generating(tiny, tmp_path / name, settings)))
+        for name, settings in (("base", PLAIN), ("trained", PLAIN), ("tuned", CHAT))
+    )
+    merge_between(base, trained, 0.5, tmp_path / "between")
+    assert stops(tmp_path / "between") == (PLAIN, 0)
+    merge_residual(base, trained, tuned, 1.0, tmp_path / "out")
+    assert stops(tmp_path / "out") == (CHAT, [0, 7])
+
+
+@pytest.mark.parametrize(
+    ("model_type", "keys", "message"),
+    [
+        ("llama", {**LLAMA, "hiden_size": 32}, "'hiden_size'; nearest: hidden_size"),
+        ("gpt2", {"n_head": 2, "num_hiden_layers": 2}, "nearest: num_hidden_layers"),
+        ("llama", {**LLAMA, "zzz": 1}, "has no key 'zzz'"),
+        ("gemma3", GEMMA3 | {"text_config": {"head_dimm": 16}}, "text_config.*nearest: head_dim"),
+    ],
+)
+def test_unknown_keys_of_an_architecture(
+    model_type: str, keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        architecture_config({"model_type": model_type, **keys}, 400, 0)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "keys"),
+    [
+        ("llama", {**LLAMA, "rope_theta": 5e5, "torch_dtype": "bfloat16", "num_labels": 3}),
+        ("llama", {**LLAMA, "rope_scaling": {"rope_type": "linear", "factor": 2.0}}),
+        ("gpt2", {"hidden_size": 32, "num_hidden_layers": 2, "n_head": 2}),
+        ("gpt_neox", {**SIZES, "num_attention_heads": 2, "rotary_pct": 0.5}),
+        ("gemma3", {**GEMMA3, "image_token_id": 399}),
+        ("deepseek_v3", DEEPSEEK),
+        ("gemma4_text", GEMMA4),
+    ],
+)
+def test_other_names_of_known_keys(model_type: str, keys: dict[str, Any]) -> None:
+    """Aliases, and keys of older configs that transformers itself translates."""
+    config = architecture_config({"model_type": model_type, **keys}, 400, 0)
+    assert config.get_text_config().vocab_size == 400
+
+
+@pytest.mark.parametrize("model_type", ["llama", "gpt_neox", "qwen3", "mixtral", "gpt2", "mamba"])
+def test_a_saved_config_is_known_to_its_class(model_type: str) -> None:
+    saved_keys = json.loads(AutoConfig.for_model(model_type).to_json_string(use_diff=False))
+    assert architecture_config(saved_keys, 400, 0).model_type == model_type

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -12,15 +13,20 @@ import pytest
 from conftest import tiny_recipe
 from one_rank import joined, rows_of, train_and_stop, train_here
 
+from alloy.extending import warmup_hint
+from alloy.planning import plan_recipe
+from alloy.start_matrix import start_lines, warm_steps_needed, warmup_percent
 from alloy.training import prepare_run
 from checkpoints.folder import MANIFEST, chosen, step_name, steps
 from checkpoints.tensors import WEIGHTS, read
 from configs import Data, Mix, Schedule, UserError
 from configs.load import parse_recipe
 from mixing.cursors import carried_on, cursors_at
+from mixing.phases import bounds_of_steps
 from mixing.plan import Plan, PlanSource, compile_plan
 from mixing.seek import Order
 from pretrain.job import write_job
+from pretrain.run_folder import never_trained
 
 STEP_TOKENS = 8 * 32
 PEAK = 0.003
@@ -209,6 +215,11 @@ def test_an_extended_run_equals_one_that_was_long_from_the_start(
     assert extension["changed"]["schedule.tokens"] == [12 * STEP_TOKENS, 20 * STEP_TOKENS]
 
 
+def contents(run: Path) -> dict[str, bytes]:
+    """What the files of a run say; the lock may come and go."""
+    return {p.name: p.read_bytes() for p in run.iterdir() if p.is_file() and p.name != ".lock"}
+
+
 def newest_weights(run: Path) -> dict[str, Any]:
     return dict(read(chosen(run), WEIGHTS))
 
@@ -217,7 +228,7 @@ def newest_weights(run: Path) -> dict[str, Any]:
     ("override", "parts"),
     [
         ("schedule.batch_tokens=512", ("new lineage", "schedule.batch_tokens", "step: 12")),
-        ("schedule.peak_lr=0.001", ("learning rate", "schedule.peak_lr")),
+        ("schedule.peak_lr=0.001", ("learning rate", "schedule.peak_lr", "set these back")),
         ("schedule.tokens=5120", ("learning rate", "schedule.warmup 0.15 keeps")),
         ("schedule.tokens=1280", ("has trained 12 steps", "schedule.tokens")),
         ("mix.general=0.5", ("mix.general", "from row 0 on")),
@@ -232,17 +243,110 @@ def test_another_past_is_refused_with_its_keys(
     tiny: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kept = files_of(trunk)
+    kept = contents(trunk)
     with pytest.raises(UserError) as refused:
         train_here(trunk_recipe(tiny, trunk.parent), monkeypatch, override)
     told = f"{refused.value.message} {refused.value.hint}"
     assert all(part in told for part in parts), told
-    assert files_of(trunk) == kept
+    assert contents(trunk) == kept
 
 
-def files_of(run: Path) -> dict[Path, bytes]:
-    """What lies in a run folder itself; who holds it is no part of the run."""
-    return {p: p.read_bytes() for p in run.iterdir() if p.is_file() and p.name != ".lock"}
+def test_a_run_without_warm_up_is_made_longer_by_following_the_hints(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its warm-up was long enough for 12 steps; 60 that begin anew would need one."""
+    tree = {**trunk_recipe(tiny, tmp_path), "schedule": schedule(12)}
+    run = train_here(tree, monkeypatch)
+    assert warm_steps_needed(60) == 1
+    kept = contents(run)
+    warmed = {**tree, "schedule": schedule(60, warmup=0.02)}
+    with pytest.raises(UserError, match="learning rate") as refused:
+        train_here(warmed, monkeypatch)
+    assert contents(run) == kept
+    asked = re.search(r"schedule\.warmup ([\d.e-]+)", str(refused.value.hint))
+    assert asked is not None, refused.value.hint
+    longer = {**tree, "schedule": schedule(60, warmup=float(asked[1]))}
+    recipe = parse_recipe(longer)
+    assert start_lines(plan_recipe(recipe), chosen(run))
+    train_here(longer, monkeypatch)
+    assert rows_of(run, "lr") == [PEAK] * 60
+    anew = parse_recipe({**longer, "name": "anew"})
+    with pytest.raises(UserError, match="0 steps of warm-up"):
+        prepare_run(anew, print)
+
+
+def test_the_hints_of_the_warm_up_give_the_steps_that_they_name() -> None:
+    rng = random.Random(0)
+    for _ in range(500):
+        steps = rng.randint(50, 3_000_000)
+        stable = rng.randint(0, min(steps, 5000))
+        needed = warm_steps_needed(steps)
+        given = {"kept": float(warmup_hint(stable, steps)), "least": float(warmup_percent(steps))}
+        given["least"] /= 100
+        found = {
+            name: {n: s for n, _, s in bounds_of_steps(plan_schedule_of(share), steps)}
+            for name, share in given.items()
+        }
+        assert found["kept"].get("warmup", 0) == stable, (steps, stable)
+        assert found["least"].get("warmup", 0) >= needed, steps
+
+
+def plan_schedule_of(warmup: float) -> Schedule:
+    return Schedule(tokens=1, batch_tokens=1, peak_lr=PEAK, warmup=warmup, anneal=0)
+
+
+def test_a_refused_extension_writes_nothing(trunk: Path, tiny: Path) -> None:
+    """Refused by the matrix of starts, after all that is asked about the past was found good."""
+    tree = trunk_recipe(tiny, trunk.parent)
+    kept = contents(trunk)
+    tree["schedule"] = schedule(24, warmup=0.125)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("alloy.training.start_lines", refuse)
+        with pytest.raises(UserError, match="not this"):
+            prepare_run(parse_recipe(tree), print)
+    assert contents(trunk) == kept
+
+
+def refuse(*_: Any) -> None:
+    raise UserError("not this", "another")
+
+
+def test_a_run_that_never_trained_may_be_taken_by_any_settings(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint of a start that ended before its first step is followed under the same name."""
+    tree = {**trunk_recipe(tiny, tmp_path), "schedule": schedule(60)}
+    with pytest.raises(UserError, match="0 steps of warm-up"):
+        prepare_run(parse_recipe(tree), print)
+    run = tmp_path / "trunk"
+    assert never_trained(run)
+    tree["schedule"] = schedule(4)
+    with pytest.MonkeyPatch.context() as patch:  # the ranks refuse, after the folder was taken
+        patch.setattr("alloy.training.run_ranks", refuse)
+        patch.setattr("one_rank.run_job", refuse)
+        with pytest.raises(UserError, match="not this"):
+            train_here(tree, patch)
+    assert (run / "recipe.json").is_file()
+    tree["data"]["seed"] = 5
+    train_here(tree, monkeypatch)
+    assert json.loads((run / "recipe.json").read_text())["data"]["seed"] == 5
+    assert not (run / "extensions.json").exists()
+    tree["data"]["seed"] = 6
+    with pytest.raises(UserError, match=r"other settings: data\.seed"):
+        train_here(tree, monkeypatch)
+
+
+def test_what_was_trained_once_stays_protected(tmp_path: Path) -> None:
+    assert never_trained(tmp_path)
+    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "checkpoints").mkdir()
+    assert never_trained(tmp_path)
+    for name in ("step_000000003", "step_000000003.incomplete"):
+        (tmp_path / "checkpoints" / name).mkdir()
+        assert not never_trained(tmp_path)
+        (tmp_path / "checkpoints" / name).rmdir()
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+    assert not never_trained(tmp_path)
 
 
 @pytest.fixture(scope="module")

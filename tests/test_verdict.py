@@ -1,6 +1,7 @@
 """How a start of the ranks ended; and that a run folder has one start at a time."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from one_rank import joined, rows_of, train_here
 
 from checkpoints.folder import chosen, steps, write_json
 from configs import AlloyError, CheckFailed, UserError
-from pretrain.job import ERROR, STOPPED, gave_up, read_job, silent_ranks, take_back_word
+from pretrain.job import ERROR, SHOWN, STOPPED, gave_up, read_job, silent_ranks, take_back_word
+from pretrain.launch import run_ranks
 from pretrain.run_folder import LINEAGE, complete, held, read_metrics
 from pretrain.verdict import require_success, silent_under_nccl
 
@@ -71,6 +73,96 @@ def test_an_unfinished_run_is_none_though_the_launcher_ends_with_0(
     write_json(run / ERROR, {"message": "no", "hint": "yes", "exit_code": 2})
     with pytest.raises(AlloyError, match="no"):
         require_success(0, job, [])
+
+
+LAUNCHER = """
+import subprocess, sys
+words = ["-m", "pretrain.worker", "--job", sys.argv[2]]
+rank = subprocess.Popen([sys.executable, "-c", sys.argv[1], *words])
+code = rank.wait()
+sys.exit(code if code >= 0 else 1)
+"""
+SLEEPS = "import os, signal, sys, time; {}; time.sleep(20); open(sys.argv[-1] + '.end', 'w')"
+SAVES = "signal.signal(signal.SIGTERM, lambda *_: os._exit(75))"
+
+
+def started(
+    trained: Path,
+    run: Path,
+    rank: str,
+    monkeypatch: pytest.MonkeyPatch,
+    show: Callable[[str], None] = print,
+) -> str:
+    """What a start says in the end whose launcher starts ``rank``, a program."""
+    run.mkdir(exist_ok=True)
+    for name in ("job.json", "plan.json"):
+        shutil.copyfile(trained / name, run / name)
+    job = read_job(run / "job.json").model_copy(update={"run": str(run)})
+    path = str((run / "job.json").resolve())
+    command = [sys.executable, "-c", LAUNCHER, SLEEPS.format(rank), path]
+    monkeypatch.setattr("pretrain.launch.deepspeed_command", lambda *_: command)
+    with pytest.raises(CheckFailed) as ended:
+        run_ranks(job, show)
+    assert not (run / "job.json.end").exists(), "it went on to its end"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    return ended.value.message
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_before_the_ranks_have_met_ends_the_start(
+    number: int, trained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Ranks that do not listen yet, or are none yet: there is nothing to save."""
+    deaf = f"signal.signal({number:d}, signal.SIG_IGN); os.kill({os.getpid()}, {number:d})"
+    told = started(trained[0], tmp_path / "deaf", deaf, monkeypatch)
+    assert told.endswith("stopped on a signal, without a save")
+    monkeypatch.setattr("pretrain.launch.WORKER", "not.there.yet")
+    told = started(trained[0], tmp_path / "none", deaf, monkeypatch)
+    assert told.endswith("stopped on a signal, without a save")
+
+
+def test_a_stop_once_the_ranks_have_met_reaches_them(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rank = f"{SAVES}; print('{SHOWN}start', flush=True)"
+    told = started(
+        trained[0],
+        tmp_path / "run",
+        rank,
+        monkeypatch,
+        lambda _: os.kill(os.getpid(), signal.SIGTERM),
+    )
+    assert told.endswith("saved and stopped on a signal")
+
+
+def test_an_error_after_a_stop_is_told(trained: tuple[Path, dict[str, Any]]) -> None:
+    job = read_job(trained[0] / "job.json").model_copy(update={"run": str(trained[0] / "none")})
+    (job.folder).mkdir()
+    shutil.copyfile(trained[0] / "plan.json", job.folder / "plan.json")
+    with pytest.raises(CheckFailed, match="RuntimeError: broke"):
+        require_success(1, job, ["[rank1]: RuntimeError: broke"], stop_asked=True)
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, and no terminal to show lines on either."""
+    shown = []
+
+    def show(line: str) -> None:
+        shown.append(line)
+        if line == "bad":
+            raise BrokenPipeError
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/train.log").symlink_to("/dev/full")
+    lines = f"['x', 'y', '{SHOWN}good', '{SHOWN}bad', '{SHOWN}never', 'RuntimeError: z']"
+    rank = f"[print(line, flush=True) for line in {lines}]; os._exit(3)"
+    told = started(trained[0], tmp_path / "run", rank, monkeypatch, show)
+    assert told.endswith("the ranks ended with code 3: RuntimeError: z")
+    assert shown[1:] == ["good", "bad"]
+    assert shown[0].startswith("warning: ")
+    assert "train.log: No space left on device" in shown[0]
 
 
 def test_words_of_an_earlier_start_do_not_count(tmp_path: Path) -> None:

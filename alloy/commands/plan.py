@@ -10,6 +10,8 @@ from alloy.planning import Planned, plan_recipe
 from alloy.repetition import repeated_recipes, repetition_line
 from alloy.sharing import course, shared_starts, shared_tokens
 from alloy.start_matrix import described, start_lines
+from alloy.starting import run_folder
+from checkpoints.folder import Checkpoint, last_good
 from configs import Recipe
 from mixing.plan import Plan
 from pretrain.schedule import curve
@@ -21,14 +23,15 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     """Say what RECIPE will do: rows, epochs, learning rate, steps."""
     recipe = load(recipe_path, overrides)
     planned = plan_recipe(recipe)
-    answer = describe(recipe, planned)
+    reached, _ = last_good(run_folder(recipe) / "checkpoints", deep=False)
+    answer = describe(recipe, planned, reached)
     if as_json:
         emit(answer)
     else:
-        click.echo("\n".join([render(answer), *start_lines(planned)]))
+        click.echo("\n".join([render(answer), *start_lines(planned, reached)]))
 
 
-def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
+def describe(recipe: Recipe, planned: Planned, reached: Checkpoint | None = None) -> dict[str, Any]:
     plan = planned.plan
     phases = [
         {
@@ -68,7 +71,7 @@ def describe(recipe: Recipe, planned: Planned) -> dict[str, Any]:
         "epochs": plan.epochs,
         "packing": {name: ledger.to_json() for name, ledger in planned.ledgers.items()},
         "phases": phases,
-        "start": None if planned.start.base is None else described(planned.start, plan),
+        "start": None if planned.start.base is None else described(planned.start, plan, reached),
         "learning_rate": curve(plan, planned.start.schedule),
         "sweep": None if recipe.sweep is None else _sweep(recipe),
     }

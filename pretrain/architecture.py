@@ -1,0 +1,60 @@
+"""The config of a model with random weights, from what a recipe says; no key is passed over.
+
+transformers' config classes take any key: one that none of them knows becomes an attribute that
+nothing reads.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from configs import UserError
+
+_SECTION = "base.architecture"
+
+
+def architecture_config(
+    architecture: Mapping[str, Any], vocab_size: int, eos_id: int
+) -> PretrainedConfig:
+    """``architecture`` is model_type and keys of its config class, under any name that the class
+    takes. Raises UserError for what it does not take, naming the nearest key."""
+    implied = {"vocab_size": vocab_size, "eos_token_id": eos_id, "bos_token_id": None}
+    keys: dict[str, Any] = implied | dict(architecture)
+    try:
+        config = AutoConfig.for_model(**keys)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{_SECTION}: {error}", "see transformers' config classes") from None
+    _require_known(config, architecture, _SECTION)
+    return config
+
+
+def _require_known(config: PretrainedConfig, keys: Mapping[str, Any], section: str) -> None:
+    own = {f.name for f in fields(config)} | set(config.attribute_map)
+    for key, value in keys.items():
+        part = getattr(config, key, None)
+        if isinstance(part, PretrainedConfig) and isinstance(value, Mapping):
+            _require_known(part, value, f"{section}.{key}")
+    # What older configs call otherwise is translated and leaves no attribute of its name; a leading
+    # underscore is transformers' own, as a saved config has it.
+    strange = [
+        key
+        for key in keys
+        if key in vars(config)
+        and key not in own
+        and not hasattr(type(config), key)
+        and not key.startswith("_")
+    ]
+    if not strange:
+        return
+    # Some classes compute attributes that are no fields, and take them as keys too.
+    computed = vars(type(config)(**{k: v for k, v in keys.items() if k in own}))
+    for key in (k for k in strange if k not in computed):
+        near = get_close_matches(key, own, 1)
+        raise UserError(
+            f"{section}: {type(config).__name__} has no key '{key}'"
+            + (f"; nearest: {near[0]}" if near else ""),
+            f"set {near[0]}, or leave it out" if near else "leave it out",
+        )
