@@ -65,9 +65,16 @@ def take_back_word(run: Path, rank: int) -> None:
     _word(run, rank).unlink(missing_ok=True)
 
 
+def forget_words(run: Path) -> None:
+    """Before any rank begins: some may never come to take theirs back."""
+    for path in (run / _GAVE_UP).glob("rank_*.json"):
+        path.unlink()
+
+
 def silent_ranks(run: Path, ranks: int) -> list[int]:
-    """Those of ``ranks`` that left no word, where others did because they waited in vain."""
-    files = list((run / _GAVE_UP).glob("rank_*.json"))
+    """Those of ``ranks`` that left no word, where others did because they waited in vain; words of
+    ranks that are not among them are of an earlier start with more."""
+    files = [path for rank in range(ranks) if (path := _word(run, rank)).is_file()]
     words = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     if not any("timed out" in word["reason"].lower() for word in words):
         return []

@@ -54,7 +54,7 @@ from pretrain.milestones import measured_at, pinned, progress_of, saved_at, stat
 from pretrain.model import Start, load_start, matrix_weights, model_from, resume_start
 from pretrain.objective import ChunkedHead, Objective, chunked_head, require_plain_logits
 from pretrain.replay import replayed, require_same
-from pretrain.run_folder import LINEAGE, held
+from pretrain.run_folder import LINEAGE, BeingTrainedError, held
 from pretrain.saving import Saver, disk_full, load_moments
 from pretrain.schedule import first_steps
 from pretrain.steps import accumulation, micro_batches
@@ -101,6 +101,7 @@ def main() -> None:
         with held(job.folder, _LOCK_PATIENCE_S) if rank == 0 else nullcontext() as unlocked:
             if unlocked is not None:
                 _say(f"warning: {unlocked}")
+            dist.barrier()  # no rank goes on in a folder that rank 0 does not hold
             complete = run_job(job, stop)
     except AlloyError as error:
         _leave(job, error)
@@ -128,9 +129,10 @@ def _leave(job: Job, error: AlloyError) -> NoReturn:
     told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
     print(f"[rank{os.environ['RANK']}]: AlloyError: {error.message}; hint: {error.hint}")
     sys.stdout.flush()
-    # The disk may be full, and other ranks may write the same.
-    with suppress(OSError):
-        folder.write_json(job.folder / ERROR, told)
+    if not isinstance(error, BeingTrainedError):  # the folder is another start's
+        # The disk may be full, and other ranks may write the same.
+        with suppress(OSError):
+            folder.write_json(job.folder / ERROR, told)
     os._exit(error.exit_code)
 
 
