@@ -2,13 +2,14 @@
 
 import json
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from checkpoints.folder import write_json
-from configs import Base, Budget, Data, Evals, Schedule, Train
+from configs import Base, Budget, Data, Evals, Schedule, Train, UserError
 
 JOB = "job.json"
 ERROR = "error.json"
@@ -92,4 +93,12 @@ def write_job(job: Job) -> Path:
 
 
 def read_job(path: Path) -> Job:
-    return Job.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    """Raises UserError where it is not there: on a machine that does not share the run folder."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is not on {socket.gethostname()}",
+            "set run_dir to a folder of a file system that all machines share",
+        ) from None
+    return Job.model_validate(json.loads(text))

@@ -216,9 +216,11 @@ def test_a_start_that_does_not_hold_the_run_leaves_no_error_in_it(
     with held(tmp_path, 0), pytest.raises(SystemExit, match="2"):
         worker.main()
     assert not (tmp_path / ERROR).exists()
+    assert not (tmp_path / ".seen").exists()
     with pytest.raises(SystemExit, match="2"):
         worker.main()
     assert json.loads((tmp_path / ERROR).read_text())["message"] == "no such thing"
+    assert (tmp_path / ".seen").is_file()  # asked before the run is
 
 
 def test_who_gave_up_under_nccl_is_in_the_log() -> None:
