@@ -11,7 +11,14 @@ from alloy.open_models import OpenModel
 from configs import UserError
 
 ANNEALED_SHARE = 0.1
+_CONTINUES = "continues at"
+_UNANNEALED = "un-annealed start, "
 _PILOTS = "try 0.03, 0.1 and 0.3 of its peak where it matters"
+
+
+def continues(reason: str) -> bool:
+    """Whether a rate with this reason goes on where the base stands."""
+    return reason.removeprefix(_UNANNEALED).startswith(_CONTINUES)
 
 
 def continued_rate(parent: dict[str, Any]) -> tuple[float, str]:
@@ -22,13 +29,13 @@ def continued_rate(parent: dict[str, Any]) -> tuple[float, str]:
             "give schedule.peak_lr as a number",
         )
     phase = f"in its {parent['phase']} phase"
-    return parent["lr"], f"continues at the rate of {_named(parent)}, {phase}"
+    return parent["lr"], f"{_CONTINUES} the rate of {_named(parent)}, {phase}"
 
 
 def rate_after_run(parent: dict[str, Any]) -> tuple[float, str]:
     if parent["phase"] != "anneal":
         rate, reason = continued_rate(parent)
-        return rate, f"un-annealed start, {reason}"
+        return rate, f"{_UNANNEALED}{reason}"
     rate = ANNEALED_SHARE * parent["peak_lr"]
     return rate, f"annealed start, {ANNEALED_SHARE:g} of the peak of {_named(parent)}; {_PILOTS}"
 
@@ -44,7 +51,7 @@ def rate_after_open_model(
         )
     rate = model.open_rate(revision)
     if rate is not None:
-        return rate, "un-annealed start, continues at the stage-end rate of the catalog entry"
+        return rate, f"{_UNANNEALED}{_CONTINUES} the stage-end rate of the catalog entry"
     if model.is_final(revision) and model.peak_lr is not None:
         recalled = " (not checked at the source)" if "peak_lr" in model.recalled else ""
         return ANNEALED_SHARE * model.peak_lr, (

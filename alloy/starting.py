@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alloy.open_models import known_model
-from alloy.peak_rate import continued_rate, rate_after_open_model, rate_after_run
+from alloy.peak_rate import continued_rate, continues, rate_after_open_model, rate_after_run
 from checkpoints.claims import claim
 from checkpoints.folder import (
     JOB,
@@ -48,7 +48,7 @@ class StartPoint:
 
     @property
     def rate_continues(self) -> bool:
-        return "continues" in self.lr_reason
+        return continues(self.lr_reason)
 
     @property
     def tokens_before(self) -> int:

@@ -23,6 +23,7 @@ from pretrain.launch import run_ranks
 from pretrain.run_folder import complete, held
 
 # What may change between two starts of one run: none of it changes what is computed.
+_FREE_BASE_KEYS = {"compare_with", "compare_with_revision"}
 _FREE_TRAIN_KEYS = {
     "zero",
     "device",
@@ -97,6 +98,8 @@ def deciding(recipe: Recipe, planned: Planned) -> dict[str, Any]:
     tree["schedule"] = planned.start.schedule.model_dump(mode="json")
     for key in ("store", "max_contaminated"):
         tree["data"].pop(key)
+    if tree["base"] is not None:
+        tree["base"] = {k: v for k, v in tree["base"].items() if k not in _FREE_BASE_KEYS}
     tree["train"] = {k: v for k, v in tree["train"].items() if k not in _FREE_TRAIN_KEYS}
     return tree
 

@@ -21,6 +21,7 @@ milestones.py  when a run saves and measures, what a checkpoint says besides its
 saving.py     checkpoints of a run: gather, write, publish, retain
 job.py        what the ranks are told
 run_folder.py what a run folder holds and whether a recipe may continue it
+one_folder.py whether all ranks see the folder that rank 0 writes to
 worker.py     entry point of one rank
 launchers.py  the command lines of launchers: deepspeed, torchrun, Slurm; hostfiles
 machines.py   the machines of a hostfile over ssh: do they answer, signals to their ranks

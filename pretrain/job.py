@@ -2,13 +2,14 @@
 
 import json
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from checkpoints.folder import JOB, write_json
-from configs import Base, Budget, Data, Evals, Schedule, Train
+from configs import Base, Budget, Data, Evals, Schedule, Train, UserError
 
 ERROR = "error.json"
 """Where a rank leaves a user's mistake for the command line to print."""
@@ -64,9 +65,16 @@ def take_back_word(run: Path, rank: int) -> None:
     _word(run, rank).unlink(missing_ok=True)
 
 
+def forget_words(run: Path) -> None:
+    """Before any rank begins: some may never come to take theirs back."""
+    for path in (run / _GAVE_UP).glob("rank_*.json"):
+        path.unlink()
+
+
 def silent_ranks(run: Path, ranks: int) -> list[int]:
-    """Those of ``ranks`` that left no word, where others did because they waited in vain."""
-    files = list((run / _GAVE_UP).glob("rank_*.json"))
+    """Those of ``ranks`` that left no word, where others did because they waited in vain; words of
+    ranks that are not among them are of an earlier start with more."""
+    files = [path for rank in range(ranks) if (path := _word(run, rank)).is_file()]
     words = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     if not any("timed out" in word["reason"].lower() for word in words):
         return []
@@ -84,4 +92,12 @@ def write_job(job: Job) -> Path:
 
 
 def read_job(path: Path) -> Job:
-    return Job.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    """Raises UserError where it is not there: on a machine that does not share the run folder."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is not on {socket.gethostname()}",
+            "set run_dir to a folder of a file system that all machines share",
+        ) from None
+    return Job.model_validate(json.loads(text))

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from configs import Train, UserError
-from pretrain.job import ERROR, JOB, SHOWN, STOP_SIGNALS, Job, write_job
+from pretrain.job import ERROR, JOB, SHOWN, STOP_SIGNALS, Job, forget_words, write_job
 from pretrain.launchers import WORKER, deepspeed_command, variables
 from pretrain.machines import reached, signal_ranks
 from pretrain.verdict import require_success
@@ -53,6 +53,7 @@ def prepared(job: Job) -> tuple[list[str], list[str]]:
     ssh. Raises UserError for a hostfile that does not fit."""
     path = write_job(job).resolve()
     (job.folder / ERROR).unlink(missing_ok=True)
+    forget_words(job.folder)
     hostfile = None if job.train.hostfile is None else Path(job.train.hostfile)
     if hostfile is None and job.train.nodes > 1:
         raise UserError(

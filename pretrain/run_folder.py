@@ -30,6 +30,10 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _HELD = {errno.EACCES, errno.EAGAIN}
 
 
+class BeingTrainedError(UserError):
+    """Another process holds the run folder: what is in it is not this one's to write."""
+
+
 def never_trained(run: Path) -> bool:
     """Whether no step was ever trained in a folder: no checkpoint, published, staged or damaged,
     and no row of metrics.jsonl."""
@@ -62,8 +66,8 @@ def held(run: Path, patience_s: float) -> Iterator[str | None]:
     """Hold a run folder against a second start, which would write the same files.
 
     The lock ends with this process, however it ends. Yields why there is none where the file
-    system knows no locks. Raises UserError where another process still holds it after
-    ``patience_s`` seconds: the ranks of a start that was killed need a moment to notice.
+    system knows no locks. Raises BeingTrainedError where another process still holds it
+    after ``patience_s`` seconds: the ranks of a start that was killed need a moment to notice.
     """
     try:
         file = (run / _LOCK).open("a+", encoding="utf-8")
@@ -89,7 +93,7 @@ def _locked(file: TextIO, run: Path, until: float) -> str | None:
                 raise
             if time.monotonic() > until:
                 file.seek(0)
-                raise UserError(
+                raise BeingTrainedError(
                     f"{run} is being trained by {file.read()}",
                     "wait for its end, or send that process SIGTERM: it saves and stops",
                 ) from None

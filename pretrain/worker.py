@@ -53,8 +53,9 @@ from pretrain.loop import Progress, Run, train
 from pretrain.milestones import measured_at, pinned, progress_of, saved_at, state_of
 from pretrain.model import Start, load_start, matrix_weights, model_from, resume_start
 from pretrain.objective import ChunkedHead, Objective, chunked_head, require_plain_logits
+from pretrain.one_folder import require_one_folder
 from pretrain.replay import replayed, require_same
-from pretrain.run_folder import LINEAGE, held, read_metrics
+from pretrain.run_folder import LINEAGE, BeingTrainedError, held, read_metrics
 from pretrain.saving import Saver, disk_full, load_moments
 from pretrain.schedule import first_steps
 from pretrain.steps import accumulation, micro_batches
@@ -91,7 +92,7 @@ class StopFlag:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--job", type=Path, required=True)
-    job = read_job(parser.parse_args().job)
+    job = _job(parser.parse_args().job)
     stop = StopFlag()
     rank = int(os.environ["RANK"])
     take_back_word(job.folder, rank)
@@ -101,6 +102,8 @@ def main() -> None:
         with held(job.folder, _LOCK_PATIENCE_S) if rank == 0 else nullcontext() as unlocked:
             if unlocked is not None:
                 _say(f"warning: {unlocked}")
+            # By which no rank goes on in a folder that rank 0 does not hold.
+            require_one_folder(job.folder)
             complete = run_job(job, stop)
     except AlloyError as error:
         _leave(job, error)
@@ -123,14 +126,22 @@ def main() -> None:
     os._exit(0 if complete else STOPPED)
 
 
-def _leave(job: Job, error: AlloyError) -> NoReturn:
+def _job(path: Path) -> Job:
+    try:
+        return read_job(path)
+    except AlloyError as error:
+        _leave(None, error)
+
+
+def _leave(job: Job | None, error: AlloyError) -> NoReturn:
     """Left for the command line, which prints it once; in the log for who started ranks without."""
     told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
     print(f"[rank{os.environ['RANK']}]: AlloyError: {error.message}; hint: {error.hint}")
     sys.stdout.flush()
-    # The disk may be full, and other ranks may write the same.
-    with suppress(OSError):
-        folder.write_json(job.folder / ERROR, told)
+    if job is not None and not isinstance(error, BeingTrainedError):  # another start's folder
+        # The disk may be full, and other ranks may write the same.
+        with suppress(OSError):
+            folder.write_json(job.folder / ERROR, told)
     os._exit(error.exit_code)
 
 

@@ -220,6 +220,19 @@ def contents(run: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in run.iterdir() if p.is_file() and p.name != ".lock"}
 
 
+def test_what_a_run_is_compared_with_may_change(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = trunk_recipe(tiny, tmp_path)
+    run = train_here(tree, monkeypatch)
+    stored = json.loads((run / "recipe.json").read_text())
+    for compared in ("runs/other", None):
+        stored["base"]["compare_with"] = compared  # as it was stored once
+        (run / "recipe.json").write_text(json.dumps(stored))
+        tree["base"] |= {"compare_with": "runs/base", "compare_with_revision": "main"}
+        assert prepare_run(parse_recipe(tree), print) is None
+
+
 def newest_weights(run: Path) -> dict[str, Any]:
     return dict(read(chosen(run), WEIGHTS))
 

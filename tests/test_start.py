@@ -114,6 +114,26 @@ def test_every_cell_of_the_matrix(
                 assert rows_of(run, "lr") == pytest.approx(ramp, rel=1e-12)
 
 
+def test_a_run_that_is_called_continues_is_not_one(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = {**recipe(tiny, tmp_path, anneal=0.25), "name": "continues"}
+    trunk = train_here(tree, monkeypatch)
+    tree = recipe(tiny, tmp_path, peak_lr="auto", warmup=0.5)
+    base = {"model": str(trunk), "start": "weights+moments"}
+    tree["base"] = base
+    cell = described(*started(tree))
+    assert (cell["rate"], cell["peak_lr"]) == ("re-warmed", pytest.approx(0.0003))
+    tree["base"] = {**base, "step": 9}
+    with pytest.raises(UserError, match="would lower it first"):
+        described(*started(tree))
+
+
+def started(tree: dict[str, Any]) -> tuple[Any, Any]:
+    planned = plan_recipe(parse_recipe(tree))
+    return planned.start, planned.plan
+
+
 def test_refused_cells(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trunk = train_here(recipe(tiny, tmp_path), monkeypatch)
     cold = {**recipe(tiny, tmp_path, steps=60, warmup=0.0), "name": "cold"}

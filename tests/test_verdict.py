@@ -1,5 +1,6 @@
 """How a start of the ranks ended; and that a run folder has one start at a time."""
 
+import json
 import os
 import shutil
 import signal
@@ -17,8 +18,18 @@ from one_rank import joined, rows_of, train_here
 
 from checkpoints.folder import chosen, steps, write_json
 from configs import AlloyError, CheckFailed, UserError
-from pretrain.job import ERROR, SHOWN, STOPPED, gave_up, read_job, silent_ranks, take_back_word
-from pretrain.launch import run_ranks
+from pretrain import worker
+from pretrain.job import (
+    ERROR,
+    SHOWN,
+    STOPPED,
+    gave_up,
+    read_job,
+    silent_ranks,
+    take_back_word,
+    write_job,
+)
+from pretrain.launch import prepared, run_ranks
 from pretrain.run_folder import LINEAGE, complete, held, read_metrics
 from pretrain.verdict import require_success, silent_under_nccl
 
@@ -172,6 +183,44 @@ def test_words_of_an_earlier_start_do_not_count(tmp_path: Path) -> None:
     take_back_word(tmp_path, 0)
     take_back_word(tmp_path, 1)
     assert silent_ranks(tmp_path, 4) == []
+
+
+def test_words_of_a_larger_world_do_not_count(trained: tuple[Path, Any], tmp_path: Path) -> None:
+    gave_up(tmp_path, 3, "Timed out waiting")
+    assert silent_ranks(tmp_path, 2) == []
+    gave_up(tmp_path, 0, "Timed out waiting")
+    assert silent_ranks(tmp_path, 2) == [1]
+    job = read_job(trained[0] / "job.json").model_copy(update={"run": str(tmp_path)})
+    prepared(job)  # of ranks that never come to begin, nothing older may count either
+    assert silent_ranks(tmp_path, 2) == []
+
+
+def test_a_start_that_does_not_hold_the_run_leaves_no_error_in_it(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under torchrun, where no command asks for the lock before the ranks do."""
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    def broken(*_: Any) -> None:
+        raise UserError("no such thing", "another")
+
+    job = read_job(trained[0] / "job.json").model_copy(update={"run": str(tmp_path)})
+    monkeypatch.setattr(sys, "argv", ["worker", "--job", str(write_job(job))])
+    monkeypatch.setattr("os._exit", leave)
+    monkeypatch.setattr(worker, "StopFlag", lambda: lambda: False)
+    monkeypatch.setattr(worker, "join_ranks", lambda _: None)
+    monkeypatch.setattr(worker, "run_job", broken)
+    monkeypatch.setattr(worker, "_LOCK_PATIENCE_S", 0)
+    with held(tmp_path, 0), pytest.raises(SystemExit, match="2"):
+        worker.main()
+    assert not (tmp_path / ERROR).exists()
+    assert not (tmp_path / ".seen").exists()
+    with pytest.raises(SystemExit, match="2"):
+        worker.main()
+    assert json.loads((tmp_path / ERROR).read_text())["message"] == "no such thing"
+    assert (tmp_path / ".seen").is_file()  # asked before the run is
 
 
 def test_who_gave_up_under_nccl_is_in_the_log() -> None:
