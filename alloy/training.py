@@ -18,6 +18,7 @@ from alloy.tokenizing import tokenizer_name
 from checkpoints.folder import last_good, write_json
 from configs import Base, Recipe, UserError
 from mixing.receipt import receipt
+from pretrain.deepspeed_config import deepspeed_config
 from pretrain.job import Job
 from pretrain.launch import run_ranks
 from pretrain.run_folder import complete, held
@@ -70,6 +71,7 @@ def prepare_run(
     """Build, plan and take the run folder; what the ranks are told, or None for a finished run."""
     if recipe.base is None:
         raise UserError("the recipe has no base to train", "add base: {model: ...}")
+    deepspeed_config(recipe.train, rows=1, accumulation=1)  # what is refused, is refused now
     run = run_folder(recipe)
     _check_writable(run)
     _refuse_second_start(run)

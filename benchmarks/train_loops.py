@@ -1,6 +1,6 @@
 """One rank of benchmarks/train.py: four loops over the same batches, taking turns.
 
-Alloy's loop gets its parts from ``pretrain.worker``, as in `alloy train`; the others get batches
+Alloy's loop gets its parts from ``pretrain.assembly``, as in `alloy train`; the others get batches
 that lie ready in memory, so that all of Alloy's reading, mixing and logging counts against it.
 """
 
@@ -25,9 +25,10 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from mixing.tokenizer import load_tokenizer
-from pretrain import worker
+from pretrain import assembly
 from pretrain.batches import collate
-from pretrain.engine import deepspeed_config, join_ranks
+from pretrain.deepspeed_config import deepspeed_config
+from pretrain.engine import join_ranks
 from pretrain.job import Job, read_job
 from pretrain.loop import Progress, Run, train
 from pretrain.model import load_start, parameter_groups
@@ -164,7 +165,7 @@ class Others:
 def new_model(job: Job) -> Any:
     tokenizer = load_tokenizer(job.tokenizer)
     start = load_start(job.base, tokenizer.vocab_size, tokenizer.eos_id, job.train.seed)
-    return start.model.to(worker.device())  # pyright: ignore[reportArgumentType]
+    return start.model.to(assembly.device())  # pyright: ignore[reportArgumentType]
 
 
 def adamw(model: Any, job: Job) -> torch.optim.AdamW:
@@ -331,8 +332,8 @@ def main() -> None:
         return progress, False
 
     # The worker makes everything ready as for any run, and then hands over to the turns.
-    worker.train = hand_over
-    worker.run_job(job, lambda: False)
+    assembly.train = hand_over
+    assembly.run_job(job, lambda: False)
     os._exit(0)
 
 

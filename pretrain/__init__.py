@@ -1,7 +1,7 @@
 """The training run: rows by position in, verified checkpoints out.
 
     launch ─▶ (deepspeed launcher) ─▶ worker on every rank
-    worker: Job ─▶ model + engine + rows ─▶ loop ─▶ metrics.jsonl, checkpoints/, export/
+    worker: Job ─▶ prepare ─▶ model + engine + rows ─▶ loop ─▶ metrics.jsonl, checkpoints/, export/
 
 schedule.py   learning rate as a pure function of position
 steps.py      which rank computes which rows of a step; pure
@@ -10,6 +10,7 @@ attention.py  which implementation of attention, and documents kept apart
 objective.py  summed cross-entropy, per source, with z-loss; whole or in chunks
 architecture.py  the config of random weights, with no key that its class does not know
 model.py      a Hugging Face causal LM from a folder, the hub, random weights or a checkpoint
+deepspeed_config.py  what DeepSpeed is told; which raw keys are refused
 engine.py     the only file that knows DeepSpeed: set-up, state in and out
 loop.py       the training loop, top to bottom
 documents.py  held-out and retention text to measure on
@@ -22,7 +23,9 @@ saving.py     checkpoints of a run: gather, write, publish, retain
 job.py        what the ranks are told
 run_folder.py what a run folder holds and whether a recipe may continue it
 one_folder.py whether all ranks see the folder that rank 0 writes to
-worker.py     entry point of one rank
+worker.py     entry point of one rank: signals, errors, exit codes
+prepare.py    checkpoint, model, attention and engine of a rank, and what it refuses
+assembly.py   the parts of a job on one rank put together, trained, exported
 launchers.py  the command lines of launchers: deepspeed, torchrun, Slurm; hostfiles
 machines.py   the machines of a hostfile over ssh: do they answer, signals to their ranks
 launch.py     starts the ranks through the deepspeed launcher and passes signals on

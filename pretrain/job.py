@@ -1,5 +1,6 @@
 """What the ranks are told: the sections that they need, and where things are."""
 
+import datetime
 import json
 import signal
 import socket
@@ -52,6 +53,15 @@ class Job(BaseModel):
     @property
     def folder(self) -> Path:
         return Path(self.run)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def patience(self) -> datetime.timedelta:
+        """How long ranks wait for each other."""
+        return datetime.timedelta(minutes=self.train.timeout_minutes)
 
 
 def gave_up(run: Path, rank: int, reason: str) -> None:

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
 from pretrain.flops import mfu
 from pretrain.heldout import HELDOUT, Measurement
 from pretrain.job import SHOWN
@@ -118,3 +120,9 @@ def say(line: str) -> None:
         for stream in (1, 2):
             os.dup2(nowhere, stream)
         signal.raise_signal(signal.SIGTERM)
+
+
+def say_once(line: str) -> None:
+    """As ``say``, from rank 0 alone."""
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        say(line)

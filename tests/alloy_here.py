@@ -12,8 +12,8 @@ from one_rank import joined
 
 from alloy import training
 from alloy.cli import main
+from pretrain.assembly import run_job
 from pretrain.job import Job, write_job
-from pretrain.worker import run_job
 
 
 def run_ranks(job: Job, _: Any) -> None:

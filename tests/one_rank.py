@@ -15,10 +15,10 @@ import torch.distributed as dist
 from alloy import training
 from alloy.training import train_recipe
 from configs.load import parse_recipe
+from pretrain.assembly import run_job
 from pretrain.engine import join_ranks
 from pretrain.job import Job, write_job
 from pretrain.run_folder import read_metrics
-from pretrain.worker import run_job
 
 ENVIRONMENT = {
     "RANK": "0",

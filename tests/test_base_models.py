@@ -26,7 +26,7 @@ from checkpoints.folder import chosen
 from checkpoints.tensors import BUFFERS, EXP_AVG, read
 from configs import UserError
 from mixing.tokenizer import load_tokenizer
-from pretrain import worker
+from pretrain import prepare
 from pretrain.architecture import architecture_config
 from pretrain.engine import Engine
 from pretrain.job import JOB, read_job
@@ -60,7 +60,7 @@ def live(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(worker, "Engine", Kept)
+    monkeypatch.setattr(prepare, "Engine", Kept)
     return made
 
 

@@ -13,7 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from configs import Train, UserError
 from pretrain import engine as engine_file
-from pretrain.engine import Engine, deepspeed_config, join_ranks, sums_gradients_in
+from pretrain.deepspeed_config import deepspeed_config, sums_gradients_in
+from pretrain.engine import Engine, join_ranks
 
 SHAPE = {
     "hidden_size": 64,

@@ -17,7 +17,7 @@ from checkpoints.folder import open_checkpoint, step_name
 from checkpoints.merge import between, mean, residual
 from checkpoints.tensors import WEIGHTS, read
 from configs import UserError
-from pretrain import worker
+from pretrain import prepare
 from pretrain.engine import Engine
 
 STEP_TOKENS = 8 * 32
@@ -60,7 +60,7 @@ def test_export_has_the_logits_of_the_live_model(
             super().__init__(*arguments)
             live.append(self)
 
-    monkeypatch.setattr(worker, "Engine", Kept)
+    monkeypatch.setattr(prepare, "Engine", Kept)
     run = train_here(recipe(tiny, tmp_path, model_type, zero), monkeypatch)
     words = live[0].config.vocab_size
     ids = torch.randint(0, words, (2, 24), generator=torch.Generator().manual_seed(0))

@@ -20,13 +20,13 @@ from checkpoints.folder import chosen, steps
 from checkpoints.tensors import WEIGHTS, read
 from configs.load import parse_recipe
 from evals.bpb import Window, score_documents
-from pretrain import worker
+from pretrain import assembly
+from pretrain.assembly import run_job
 from pretrain.engine import Engine
 from pretrain.flops import flops_per_token, mfu, peak_flops
 from pretrain.heldout import Measurement, dealt
 from pretrain.job import read_job
 from pretrain.run_folder import read_metrics
-from pretrain.worker import run_job
 
 STEP_TOKENS = 8 * 32
 TOLERANCE = 1e-6
@@ -85,9 +85,10 @@ def test_the_live_model_is_handed_back_as_it_was(
 ) -> None:
     """Whatever a forward pass draws, and whichever parts of a model are in evaluation mode."""
     passes: list[tuple[bool, bool]] = []
-    owner, name = {"measurement": (Measurement, "measure"), "replayed batch": (worker, "replayed")}[
-        of
-    ]
+    owner, name = {
+        "measurement": (Measurement, "measure"),
+        "replayed batch": (assembly, "replayed"),
+    }[of]
     guarded, forward = getattr(owner, name), Engine.forward
 
     def watched(*arguments: Any) -> Any:

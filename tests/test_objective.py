@@ -14,7 +14,7 @@ from checkpoints.folder import chosen
 from checkpoints.tensors import EXP_AVG, WEIGHTS, read
 from configs import UserError
 from configs.load import parse_recipe
-from pretrain import worker
+from pretrain import prepare
 from pretrain.engine import Engine
 from pretrain.objective import Objective, chunked_head, require_plain_logits, row_losses
 
@@ -165,7 +165,7 @@ def test_runs_in_chunks(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def small_chunks(*of: Any, fused: bool) -> Any:
         return chunked_head(*of, chunk_logits=401 * 7, fused=fused)
 
-    monkeypatch.setattr(worker, "chunked_head", small_chunks)
+    monkeypatch.setattr(prepare, "chunked_head", small_chunks)
     whole = train_here(recipe(tiny, tmp_path, "whole", zero=2), monkeypatch, STEPS)
     widths: list[int] = []
     forward = Engine.forward
@@ -176,8 +176,8 @@ def test_runs_in_chunks(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return found
 
     monkeypatch.setattr(Engine, "forward", seen)
-    monkeypatch.setattr(worker, "require_plain_logits", lambda *_: None)
-    monkeypatch.setattr(worker, "require_documents_apart", lambda *_: None)
+    monkeypatch.setattr(prepare, "require_plain_logits", lambda *_: None)
+    monkeypatch.setattr(prepare, "require_documents_apart", lambda *_: None)
     for zero in (0, 2, 3):
         keys = {"zero": zero, "cross_entropy": "chunked", "activation_checkpointing": True}
         chunked = train_here(recipe(tiny, tmp_path, f"{zero}", **keys), monkeypatch, STEPS)

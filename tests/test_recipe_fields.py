@@ -34,11 +34,11 @@ from configs.load import parse_recipe
 from configs.reference import sections
 from evals.local_tasks import require_ready
 from evals.mmlu_items import load_exam
-from pretrain.engine import deepspeed_config
+from pretrain.assembly import run_job
+from pretrain.deepspeed_config import deepspeed_config
 from pretrain.launch import environment, prepared
 from pretrain.launchers import slurm_script
 from pretrain.run_folder import read_metrics
-from pretrain.worker import _patience, run_job
 
 Observer = Callable[[Recipe, Path], Any]
 FORWARDS: list[int] = []
@@ -126,7 +126,7 @@ def recomputed(recipe: Recipe, folder: Path) -> int:
 
 def patient(recipe: Recipe, folder: Path) -> Any:
     build_recipe(recipe, quiet)
-    return _patience(_job(recipe, folder, plan_recipe(recipe)))
+    return _job(recipe, folder, plan_recipe(recipe)).patience
 
 
 def surroundings(recipe: Recipe, _: Path) -> Any:

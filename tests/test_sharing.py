@@ -27,10 +27,10 @@ from configs import CheckFailed, Recipe, UserError
 from configs.load import parse_recipe
 from mixing.plan import PlanSource, compile_plan
 from mixing.seek import Order
+from pretrain.assembly import run_job
 from pretrain.job import Job, write_job
 from pretrain.run_folder import read_metrics
 from pretrain.schedule import first_steps, lr_at
-from pretrain.worker import run_job
 
 STEP_TOKENS = 8 * 32
 SHARES = [0, 0.05, 0.1, 0.25, 0.5, 1]

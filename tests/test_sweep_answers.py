@@ -19,8 +19,8 @@ from alloy.report.records import read_records
 from alloy.training import train_recipe
 from configs import CheckFailed
 from configs.load import parse_recipe
+from pretrain.assembly import run_job
 from pretrain.job import Job, write_job
-from pretrain.worker import run_job
 
 Tree = dict[str, Any]
 pytestmark = pytest.mark.slow
