@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +146,8 @@ def _job(
     recipe: Recipe,
     run: Path,
     planned: Planned,
-    changes: list[dict[str, Any]],
-    keep_steps: tuple[int, ...],
+    changes: Sequence[dict[str, Any]] = (),
+    keep_steps: tuple[int, ...] = (),
 ) -> Job:
     start = planned.start
     base, parent = start.base, start.parent
@@ -173,7 +173,7 @@ def _job(
             "start": base.start,
             "parent": parent,
             "tokens_before": start.tokens_before,
-            "extensions": changes,
+            "extensions": list(changes),
             "peak_lr": start.schedule.peak,
             "annealed": recipe.schedule.anneal > 0,
             "final_lr_ratio": recipe.schedule.final_lr_ratio,

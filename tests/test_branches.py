@@ -294,29 +294,23 @@ def test_the_hints_of_the_warm_up_give_the_steps_that_they_name() -> None:
         steps = rng.randint(50, 3_000_000)
         stable = rng.randint(0, min(steps, 5000))
         needed = warm_steps_needed(steps)
-        given = {"kept": float(warmup_hint(stable, steps)), "least": float(warmup_percent(steps))}
-        given["least"] /= 100
-        found = {
-            name: {n: s for n, _, s in bounds_of_steps(plan_schedule_of(share), steps)}
-            for name, share in given.items()
-        }
-        assert found["kept"].get("warmup", 0) == stable, (steps, stable)
-        assert found["least"].get("warmup", 0) >= needed, steps
+        assert warm_steps(float(warmup_hint(stable, steps)), steps) == stable, (steps, stable)
+        assert warm_steps(float(warmup_percent(steps)) / 100, steps) >= needed, steps
 
 
-def plan_schedule_of(warmup: float) -> Schedule:
-    return Schedule(tokens=1, batch_tokens=1, peak_lr=PEAK, warmup=warmup, anneal=0)
+def warm_steps(warmup: float, steps: int) -> int:
+    asked = Schedule(tokens=1, batch_tokens=1, peak_lr=PEAK, warmup=warmup, anneal=0)
+    return {name: length for name, _, length in bounds_of_steps(asked, steps)}.get("warmup", 0)
 
 
-def test_a_refused_extension_writes_nothing(trunk: Path, tiny: Path) -> None:
+def test_a_refused_extension_writes_nothing(trunk: Path, tiny: Path, monkeypatch: Any) -> None:
     """Refused by the matrix of starts, after all that is asked about the past was found good."""
     tree = trunk_recipe(tiny, trunk.parent)
     kept = contents(trunk)
     tree["schedule"] = schedule(24, warmup=0.125)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("alloy.training.start_lines", refuse)
-        with pytest.raises(UserError, match="not this"):
-            prepare_run(parse_recipe(tree), print)
+    monkeypatch.setattr("alloy.training.start_lines", refuse)
+    with pytest.raises(UserError, match="not this"):
+        prepare_run(parse_recipe(tree), print)
     assert contents(trunk) == kept
 
 

@@ -89,6 +89,7 @@ def test_folder_of_another_run_lists_the_keys(tiny: Path, tmp_path: Path, alloy:
     (tmp_path / "runs/tiny").mkdir(parents=True)
     assert alloy("build", recipe).returncode == 0
     (tmp_path / "runs/tiny/recipe.json").write_text(json.dumps({"mix": {"general": 0.5}}))
+    (tmp_path / "runs/tiny/metrics.jsonl").write_text('{"step": 1}\n')  # it was trained
     refused(alloy("train", recipe), "mix.general", "schedule")
 
 
