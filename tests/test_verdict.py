@@ -306,7 +306,9 @@ def is_rank(process: psutil.Process) -> bool:
 @pytest.mark.slow
 def test_a_closed_terminal_is_a_stop(tiny: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "run.yaml", recipe(tiny, tmp_path, LONG, ranks=2))
-    process = subprocess.Popen([ALLOY, "train", str(path)], stderr=subprocess.PIPE, text=True)
+    # Where tests run under nohup the signal would be inherited as ignored.
+    words = ["env", "--default-signal=HUP", ALLOY, "train", str(path)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     while len(read_metrics(tmp_path / "run/metrics.jsonl")) < 3:
         assert process.poll() is None
         time.sleep(0.05)
