@@ -1,6 +1,7 @@
 """Start the ranks through the deepspeed launcher, pass signals on, and follow what they print."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from pretrain.machines import reached, signal_ranks
 from pretrain.verdict import require_success
 
 _LOG_TAIL = 200
+_SHOWN = re.compile(rf"(?:\S+: )?{re.escape(SHOWN)}(.*)")
+"""pdsh puts the machine's name before every line."""
 
 
 def run_ranks(job: Job, show: Callable[[str], None]) -> None:
@@ -141,9 +144,9 @@ def _follow(start: _Start, log: Path, show: Callable[[str], None]) -> list[str]:
         lost = keep(line)
         if lost is not None:
             tell(f"warning: {log}: {lost.strerror}; what the ranks print is no longer kept there")
-        if line.startswith(SHOWN):
+        if (said := _SHOWN.match(line)) is not None:
             start.met = True
-            tell(line.removeprefix(SHOWN).rstrip())
+            tell(said[1].rstrip())
         else:
             tail = [*tail[-_LOG_TAIL:], line.rstrip()]
     return tail

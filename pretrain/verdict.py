@@ -10,7 +10,7 @@ from mixing.plan import Plan
 from pretrain.job import ERROR, STOPPED, Job, silent_ranks
 from pretrain.run_folder import complete
 
-_RANK_ERROR = re.compile(r"^\[rank\d+\]: [\w.]*(Error|Exception)\b")
+_RANK_ERROR = re.compile(r"^(?:\S+: )?\[rank\d+\]: [\w.]*(Error|Exception)\b")
 _NCCL_GAVE_UP = re.compile(r"\[Rank (\d+)\] Watchdog caught collective operation timeout")
 
 

@@ -82,6 +82,7 @@ def test_two_machines_train_as_one(
     path = recipe(tiny, tmp_path, "two", LENGTH, **two)
     done = alloy("train", path, env={"PATH": path_with_ssh})
     assert done.returncode == 0, done.stderr
+    assert f"two: step {LENGTH}/{LENGTH}  loss" in done.stderr
     assert rows_of(tmp_path / "two", "loss") == rows_of(tmp_path / "one", "loss")
 
 

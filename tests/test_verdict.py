@@ -75,6 +75,8 @@ def test_an_unfinished_run_is_none_though_the_launcher_ends_with_0(
     (run / LINEAGE).rename(run / "kept")
     with pytest.raises(CheckFailed, match=r"the ranks ended with code 0: .*RuntimeError: broke$"):
         require_success(0, job, ["[rank1]: RuntimeError: broke", "later"])
+    with pytest.raises(CheckFailed, match=r"RuntimeError: broke$"):  # as pdsh passes it on
+        require_success(1, job, ["node2: [rank1]: RuntimeError: broke", "node1: later"])
     with pytest.raises(CheckFailed, match="saved and stopped on a signal"):
         require_success(STOPPED, job, [])
     gave_up(run, 0, "Timed out waiting 60000ms")
