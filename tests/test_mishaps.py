@@ -157,6 +157,7 @@ def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     handlers: dict[int, Any] = {}
     clock = [100.0]
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)  # else, under nohup
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
 
     def ended(code: int) -> None:

@@ -22,6 +22,7 @@ from pretrain import worker
 from pretrain.job import (
     ERROR,
     SHOWN,
+    STOP_SIGNALS,
     STOPPED,
     gave_up,
     read_job,
@@ -45,6 +46,15 @@ def recipe(tiny: Path, home: Path, length: int, **train: Any) -> dict[str, Any]:
     for source in tree["data"]["sources"]:
         source["max_epochs"] = 100_000
     return {**tree, "name": "run"}
+
+
+@pytest.fixture(autouse=True)
+def signals_heard() -> Iterator[None]:
+    """Also where the tests were started to ignore some, as under nohup."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
@@ -308,9 +318,7 @@ def is_rank(process: psutil.Process) -> bool:
 @pytest.mark.slow
 def test_a_closed_terminal_is_a_stop(tiny: Path, tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "run.yaml", recipe(tiny, tmp_path, LONG, ranks=2))
-    # Where tests run under nohup the signal would be inherited as ignored.
-    words = ["env", "--default-signal=HUP", ALLOY, "train", str(path)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([ALLOY, "train", str(path)], stderr=subprocess.PIPE, text=True)
     while len(read_metrics(tmp_path / "run/metrics.jsonl")) < 3:
         assert process.poll() is None
         time.sleep(0.05)
