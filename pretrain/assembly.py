@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,6 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
         assert watch is not None
         watch.step(row)
 
-    def measure(reached: Progress) -> bool:
-        found = measured.measure(engine, device(), stop)
-        if found is not None and watch is not None:
-            tokens = reached.step * plan.batch_rows * plan.seq_len
-            annealed = reached.step > first_steps(plan)[1]
-            watch.measured(found, reached.step, tokens, annealed, measured)
-        return found is None
-
     run = Run(
         plan=plan,
         rows=rows,
@@ -82,7 +75,7 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
         device=device(),
         save=save,
         log=log,
-        measure=measure,
+        measure=partial(_measure, measured, engine, plan, watch, stop),
         stop_asked=stop,
     )
     due = measured_at(job, plan) - _measured_before(job, progress)
@@ -94,6 +87,23 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     if complete and dist.get_rank() == 0:
         _finish(job, saver.root, plan.steps)
     return complete
+
+
+def _measure(
+    measured: Measurement,
+    engine: Engine,
+    plan: Plan,
+    watch: Watch | None,
+    stop: Callable[[], bool],
+    reached: Progress,
+) -> bool:
+    """All ranks together; whether a stop ended it."""
+    found = measured.measure(engine, device(), stop)
+    if found is not None and watch is not None:
+        tokens = reached.step * plan.batch_rows * plan.seq_len
+        annealed = reached.step > first_steps(plan)[1]
+        watch.measured(found, reached.step, tokens, annealed, measured)
+    return found is None
 
 
 def _measured_before(job: Job, progress: Progress) -> frozenset[int]:

@@ -125,6 +125,18 @@ def tiny_recipe(folder: Path, run_dir: Path, **sections: Any) -> dict[str, Any]:
     return {**recipe, **sections}
 
 
+def long_recipe(
+    folder: Path, run_dir: Path, name: str, steps: int, train: dict[str, Any]
+) -> dict[str, Any]:
+    """As ``tiny_recipe``, of so many steps of 8 rows: its sources are read as often as it takes."""
+    schedule = {"tokens": steps * 256, "batch_tokens": 256, "peak_lr": 0.003}
+    schedule |= {"warmup": 0.1, "anneal": 0.3}
+    tree = tiny_recipe(folder, run_dir, schedule=schedule, train=train)
+    for source in tree["data"]["sources"]:
+        source["max_epochs"] = 10_000
+    return {**tree, "name": name}
+
+
 def write_recipe(path: Path, recipe: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))

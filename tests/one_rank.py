@@ -15,8 +15,9 @@ import torch.distributed as dist
 from alloy import training
 from alloy.training import train_recipe
 from configs.load import parse_recipe
+from pretrain import prepare
 from pretrain.assembly import run_job
-from pretrain.engine import join_ranks
+from pretrain.engine import Engine, join_ranks
 from pretrain.job import Job, write_job
 from pretrain.run_folder import read_metrics
 
@@ -45,6 +46,19 @@ def joined() -> Iterator[None]:
     deepspeed.comm.comm.cdb = None
     for key, value in before.items():
         os.environ.pop(key) if value is None else os.environ.__setitem__(key, value)
+
+
+def engines_made(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
+    """The engines that runs in this process make from now on."""
+    made: list[Engine] = []
+
+    class Kept(Engine):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(prepare, "Engine", Kept)
+    return made
 
 
 def train_here(tree: dict[str, Any], monkeypatch: pytest.MonkeyPatch, *overrides: str) -> Path:

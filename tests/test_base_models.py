@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny_recipe
-from one_rank import joined, rows_of, train_here
+from one_rank import engines_made, joined, rows_of, train_here
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
@@ -26,7 +26,6 @@ from checkpoints.folder import chosen
 from checkpoints.tensors import BUFFERS, EXP_AVG, read
 from configs import UserError
 from mixing.tokenizer import load_tokenizer
-from pretrain import prepare
 from pretrain.architecture import architecture_config
 from pretrain.engine import Engine
 from pretrain.job import JOB, read_job
@@ -52,16 +51,7 @@ def one_rank() -> Iterator[None]:
 
 @pytest.fixture
 def live(monkeypatch: pytest.MonkeyPatch) -> list[Engine]:
-    """The engines that runs in this process made."""
-    made: list[Engine] = []
-
-    class Kept(Engine):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            made.append(self)
-
-    monkeypatch.setattr(prepare, "Engine", Kept)
-    return made
+    return engines_made(monkeypatch)
 
 
 def random_model(model_type: str, keys: dict[str, Any]) -> PreTrainedModel:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny_recipe
-from one_rank import joined, train_here
+from one_rank import engines_made, joined, train_here
 from transformers import AutoModelForCausalLM
 
 from alloy.merging import average_last, merge_between, merge_residual, open_part, told
@@ -17,8 +17,6 @@ from checkpoints.folder import open_checkpoint, step_name
 from checkpoints.merge import between, mean, residual
 from checkpoints.tensors import WEIGHTS, read
 from configs import UserError
-from pretrain import prepare
-from pretrain.engine import Engine
 
 STEP_TOKENS = 8 * 32
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -53,14 +51,7 @@ def recipe(tiny: Path, home: Path, model_type: str, zero: int = 2) -> dict[str, 
 def test_export_has_the_logits_of_the_live_model(
     model_type: str, zero: int, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live: list[Engine] = []
-
-    class Kept(Engine):
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
-            live.append(self)
-
-    monkeypatch.setattr(prepare, "Engine", Kept)
+    live = engines_made(monkeypatch)
     run = train_here(recipe(tiny, tmp_path, model_type, zero), monkeypatch)
     words = live[0].config.vocab_size
     ids = torch.randint(0, words, (2, 24), generator=torch.Generator().manual_seed(0))

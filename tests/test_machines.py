@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import ALLOY, tiny_recipe, write_recipe
+from conftest import ALLOY, long_recipe, write_recipe
 from one_rank import rows_of
 
 from checkpoints.folder import steps
@@ -62,12 +62,7 @@ def path_with_ssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def recipe(tiny: Path, home: Path, name: str, length: int, **train: Any) -> Path:
     keys = {"zero": 2, "precision": "fp32", "micro_batch_rows": 2, **train}
-    schedule = {"tokens": length * 256, "batch_tokens": 256, "peak_lr": 0.003}
-    schedule |= {"warmup": 0.1, "anneal": 0.3}
-    tree = tiny_recipe(tiny, home, schedule=schedule, train=keys)
-    for source in tree["data"]["sources"]:
-        source["max_epochs"] = 10_000
-    return write_recipe(home / f"{name}.yaml", {**tree, "name": name})
+    return write_recipe(home / f"{name}.yaml", long_recipe(tiny, home, name, length, keys))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_recipe, write_recipe
+from conftest import long_recipe, write_recipe
 from one_rank import rows_of
 
 from checkpoints.folder import chosen, steps
@@ -123,12 +123,7 @@ def ended(slurm: dict[str, str], job: str) -> str:
 def recipe(tiny: Path, home: Path, name: str, length: int, **train: Any) -> dict[str, Any]:
     keys = {"zero": 2, "precision": "fp32", "micro_batch_rows": 2, "nodes": 2, "device": "cpu"}
     keys |= train
-    schedule = {"tokens": length * 256, "batch_tokens": 256, "peak_lr": 0.003}
-    schedule |= {"warmup": 0.1, "anneal": 0.3}
-    tree = tiny_recipe(tiny, home, schedule=schedule, train=keys)
-    for source in tree["data"]["sources"]:
-        source["max_epochs"] = 10_000
-    return {**tree, "name": name}
+    return long_recipe(tiny, home, name, length, keys)
 
 
 def log_of(run: Path) -> str:
