@@ -31,7 +31,8 @@ from pretrain.deepspeed_config import deepspeed_config
 from pretrain.engine import join_ranks
 from pretrain.job import Job, read_job
 from pretrain.loop import Progress, Run, train
-from pretrain.model import load_start, parameter_groups
+from pretrain.model import load_start
+from pretrain.optimizer import adamw
 from pretrain.steps import micro_batches
 
 ALLOY, BARE, DDP, TRAINER = "alloy train", "bare DeepSpeed", "PyTorch DDP", "Trainer + DeepSpeed"
@@ -126,11 +127,11 @@ class Others:
         micro = batches[0][0][1].shape[0]
         self._engine: Any = deepspeed.initialize(
             model=model,
-            optimizer=adamw(model, job),
+            optimizer=at_peak(adamw(model, job.train), job),
             config=deepspeed_config(job.train, micro, len(batches[0])),
         )[0]
         self._ddp = DistributedDataParallel(new_model(job))
-        self._optimizer = adamw(self._ddp.module, job)
+        self._optimizer = at_peak(adamw(self._ddp.module, job.train), job)
 
     def bare_deepspeed(self, steps: int) -> None:
         for batch in self._next(BARE, steps):
@@ -168,12 +169,11 @@ def new_model(job: Job) -> Any:
     return start.model.to(assembly.device())  # pyright: ignore[reportArgumentType]
 
 
-def adamw(model: Any, job: Job) -> torch.optim.AdamW:
-    groups = parameter_groups(model, job.train.weight_decay)
-    keys = job.train
-    return torch.optim.AdamW(
-        groups, lr=job.schedule.peak, betas=(keys.beta1, keys.beta2), eps=keys.eps
-    )
+def at_peak(optimizer: torch.optim.AdamW, job: Job) -> torch.optim.AdamW:
+    """Alloy's own optimizer, with the rate that its loop would write into it."""
+    for group in optimizer.param_groups:
+        group["lr"] = job.schedule.peak
+    return optimizer
 
 
 def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -233,7 +233,6 @@ def trainer_seconds(job: Job, rows: Rows, steps: int, folder: Path) -> float:
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
         deepspeed=config,
-        optim="adamw_torch",
         remove_unused_columns=False,
     )
     stamps = Stamps()

@@ -10,6 +10,7 @@ attention.py  which implementation of attention, and documents kept apart
 objective.py  summed cross-entropy, per source, with z-loss; whole or in chunks
 architecture.py  the config of random weights, with no key that its class does not know
 model.py      a Hugging Face causal LM from a folder, the hub, random weights or a checkpoint
+optimizer.py  AdamW: which parameters are frozen, and which are decayed
 deepspeed_config.py  what DeepSpeed is told; which raw keys are refused
 engine.py     the only file that knows DeepSpeed: set-up, state in and out
 loop.py       the training loop, top to bottom

@@ -34,7 +34,7 @@ from checkpoints.tensors import (
 )
 from configs import Train
 from pretrain.deepspeed_config import deepspeed_config
-from pretrain.model import freeze_other_modalities, parameter_groups
+from pretrain.optimizer import adamw, freeze_other_modalities
 
 
 def _accelerator() -> Any:
@@ -90,12 +90,7 @@ class Engine:
         self._norm = math.nan
         self._balancing = float(getattr(self.config, "router_aux_loss_coef", None) or 0.0)
         self._imbalance: torch.Tensor | None = None
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(model, train.weight_decay),
-            lr=0.0,
-            betas=(train.beta1, train.beta2),
-            eps=train.eps,
-        )
+        self._optimizer = adamw(model, train)
         config = deepspeed_config(train, rows, accumulation)
         # Any: DeepSpeed's optimizers have no common type.
         self._engine: Any = deepspeed.initialize(
@@ -203,7 +198,7 @@ class Engine:
         if missing:
             raise RuntimeError(f"no {kind} of {sorted(missing)[0]} and {len(missing) - 1} others")
         for state in self._optimizer.state.values():
-            state["step"] = torch.tensor(float(adam_step))
+            state["step"].fill_(float(adam_step))
 
     def _local_norm(self) -> float:
         """The global norm where every rank holds the whole gradient."""
@@ -252,7 +247,7 @@ class Engine:
             flats = zero.single_partition_of_fp32_groups
         for flat in flats:
             self._optimizer.state[flat] = {
-                "step": torch.tensor(0.0),
+                "step": torch.zeros((), device=flat.device),  # where fused AdamW wants it
                 EXP_AVG: torch.zeros_like(flat),
                 EXP_AVG_SQ: torch.zeros_like(flat),
             }
