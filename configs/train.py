@@ -74,7 +74,7 @@ class Train(Section):
     max_skipped_steps: Annotated[int, Field(ge=0)] = 10
     """Steps in a row with non-finite gradients before the run stops."""
     deepspeed: dict[str, Any] = {}
-    """Raw DeepSpeed keys; the ones that Alloy owns are refused."""
+    """Raw DeepSpeed keys that change time and memory alone; all others are refused."""
 
     @model_validator(mode="after")
     def _options_fit(self) -> Self:

@@ -1,5 +1,7 @@
 """What DeepSpeed is told, from the recipe; pure, and checked before anything is started."""
 
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from configs import Train, UserError
@@ -16,6 +18,11 @@ _OWNED = {
     "gradient_allreduce_op": "the loss is normalised over the global batch",
     "prescale_gradients": "the loss is normalised over the global batch",
     "checkpoint": "Alloy's checkpoints fit any number of ranks",
+    "activation_checkpointing": "train.activation_checkpointing sets it",
+    "compile": "train.compile sets it",
+    "zero_allow_untested_optimizer": "the optimizer is AdamW",
+    "zero_force_ds_cpu_optimizer": "torch's AdamW steps offloaded masters too",
+    "steps_per_print": "progress is Alloy's own",
     **dict.fromkeys(
         ("tensor_parallel", "sequence_parallel_size", "elasticity", "amp", "sparse_gradients"),
         "every rank computes whole rows of its own with a whole model",
@@ -24,18 +31,53 @@ _OWNED = {
 _OWNED_ZERO = {
     "stage": "set train.zero",
     "mics_shard_size": "masters are partitioned over all ranks",
+    "round_robin_gradients": "DeepSpeed then looks for masters where it does not keep them",
 }
+_FREE = {
+    "communication_data_type",
+    "comms_logger",
+    "data_types",
+    "dump_state",
+    "flops_profiler",
+    "memory_breakdown",
+    "timers",
+    "wall_clock_breakdown",
+    "zero_optimization",
+}
+_FREE_ZERO = {
+    "allgather_bucket_size",
+    "allgather_partitions",
+    "contiguous_gradients",
+    "enable_sanity_checks",
+    "log_trace_cache_warnings",
+    "memory_efficient_linear",
+    "offload_optimizer",
+    "offload_param",
+    "overlap_comm",
+    "reduce_bucket_size",
+    "reduce_scatter",
+    "stage3_allgather_sequential",
+    "stage3_max_live_parameters",
+    "stage3_max_reuse_distance",
+    "stage3_model_persistence_threshold",
+    "stage3_module_granularity_threshold",
+    "stage3_param_persistence_threshold",
+    "stage3_prefetch_bucket_size",
+    "stage3_use_all_reduce_for_fetch_params",
+    "sub_group_size",
+    "use_multi_rank_bucket_allreduce",
+}
+"""Raw keys that change time and memory, and were seen to leave the result as it is. DeepSpeed
+itself passes over top-level keys that it does not know."""
 
 
 def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, Any]:
     """DeepSpeed's JSON for a run of ``rows`` rows in a micro batch.
 
-    Raises UserError for raw keys that Alloy owns, and for ZeRO 0 in bf16, where DeepSpeed steps
-    its optimizer once on zero gradients while starting.
+    Raises UserError for raw keys that Alloy owns or was not tried with, and for ZeRO 0 in bf16,
+    where DeepSpeed steps its optimizer once on zero gradients while starting.
     """
-    for key in train.deepspeed:
-        if key in _OWNED:
-            raise UserError(f"train.deepspeed.{key} is owned by Alloy", _OWNED[key])
+    _require_free(train.deepspeed, "train.deepspeed", _OWNED, _FREE)
     if train.zero == 0 and train.precision == "bf16":
         raise UserError(
             "train.zero 0 with bf16: DeepSpeed applies a step on zero gradients while starting",
@@ -44,9 +86,7 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
     if train.zero == 0 and train.offload_optimizer:
         raise UserError("train.offload_optimizer needs ZeRO", "set train.zero: 1, 2 or 3")
     zero = dict(train.deepspeed.get("zero_optimization", {}))
-    for key, hint in _OWNED_ZERO.items():
-        if key in zero:
-            raise UserError(f"train.deepspeed.zero_optimization.{key} is owned by Alloy", hint)
+    _require_free(zero, "train.deepspeed.zero_optimization", _OWNED_ZERO, _FREE_ZERO)
     for key in ("offload_optimizer", "offload_param"):
         if zero.get(key, {}).get("device") == "nvme":
             raise UserError(
@@ -77,6 +117,25 @@ def sums_gradients_in(train: Train) -> Literal["fp32", "bf16"]:
     """The type in which gradients of micro batches are added up. DeepSpeed would add them in that
     of the computation; for ZeRO 1 in bf16 it has fp32 only with an optimizer of another make."""
     asked = train.deepspeed.get("data_types", {}).get("grad_accum_dtype")
-    if asked is not None:
+    if asked in ("fp32", "bf16"):
         return asked
+    if asked is not None:
+        raise UserError(
+            f"train.deepspeed.data_types.grad_accum_dtype is '{asked}'", "set it to fp32 or bf16"
+        )
     return "bf16" if (train.zero, train.precision) == (1, "bf16") else "fp32"
+
+
+def _require_free(
+    keys: Iterable[str], section: str, owned: Mapping[str, str], free: Collection[str]
+) -> None:
+    for key in keys:
+        if key in owned:
+            raise UserError(f"{section}.{key} is owned by Alloy", owned[key])
+        if key not in free:
+            near = get_close_matches(key, free, 1)
+            raise UserError(
+                f"{section}.{key} is no key that Alloy was tried with"
+                + (f"; nearest: {near[0]}" if near else ""),
+                f"there are: {', '.join(sorted(free))}",
+            )

@@ -21,6 +21,7 @@ from deepspeed.utils import (
     safe_set_local_fp32_param,
     safe_set_local_optimizer_state,
 )
+from pydantic import ValidationError
 from torch.distributed import distributed_c10d
 from transformers import PreTrainedModel
 
@@ -32,7 +33,7 @@ from checkpoints.tensors import (
     WEIGHTS,
     persistent_buffers,
 )
-from configs import Train
+from configs import Train, UserError
 from pretrain.deepspeed_config import deepspeed_config
 from pretrain.optimizer import adamw, freeze_other_modalities
 
@@ -92,10 +93,7 @@ class Engine:
         self._imbalance: torch.Tensor | None = None
         self._optimizer = adamw(model, train)
         config = deepspeed_config(train, rows, accumulation)
-        # Any: DeepSpeed's optimizers have no common type.
-        self._engine: Any = deepspeed.initialize(
-            model=model, optimizer=self._optimizer, config=config
-        )[0]
+        self._engine = _initialized(model, self._optimizer, config)
         self.module: torch.nn.Module = self._engine.module
         if train.compile:
             self._engine.compile()
@@ -259,6 +257,19 @@ class Engine:
             zero = self._engine.optimizer
             zero._hp_optimizer_states_linked = False
             zero._lazy_init_hp_params_optimizer_state()
+
+
+def _initialized(
+    model: PreTrainedModel, optimizer: torch.optim.AdamW, config: dict[str, Any]
+) -> Any:  # DeepSpeed's optimizers have no common type
+    try:
+        return deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
+    except ValidationError as error:
+        odd = error.errors()[0]
+        raise UserError(
+            f"train.deepspeed: {error.title}.{'.'.join(map(str, odd['loc']))}: {odd['msg']}",
+            "DeepSpeed's configuration page says what the key takes",
+        ) from None
 
 
 def _no_step(*_: Any, **__: Any) -> None:

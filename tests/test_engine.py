@@ -96,12 +96,33 @@ def test_the_gradient_norm_is_that_of_the_whole_gradient(zero: int) -> None:
         {"sequence_parallel_size": 2},
         {"zero_optimization": {"stage": 1}},
         {"zero_optimization": {"mics_shard_size": 2}},
+        {"zero_optimization": {"round_robin_gradients": True}},
+        {"zero_optimization": {"zero_quantized_weights": True}},
+        {"progressive_layer_drop": {"enabled": True}},
+        {"wall_clock_brakdown": True},
         {"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/x"}}},
     ],
 )
 def test_raw_keys_that_would_change_what_a_rank_holds_are_refused(raw: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"train\.deepspeed"):
         deepspeed_config(Train(deepspeed=raw), 1, 1)
+
+
+def test_a_misspelt_raw_key_is_told_the_nearest() -> None:
+    """DeepSpeed would pass over it."""
+    with pytest.raises(UserError, match="nearest: wall_clock_breakdown"):
+        deepspeed_config(Train(deepspeed={"wall_clock_brakdown": True}), 1, 1)
+    raw = {"zero_optimization": {"reduce_bucket_sise": 5}}
+    with pytest.raises(UserError, match="nearest: reduce_bucket_size"):
+        deepspeed_config(Train(deepspeed=raw), 1, 1)
+    with pytest.raises(UserError, match="grad_accum_dtype is 'fp16'"):
+        deepspeed_config(Train(deepspeed={"data_types": {"grad_accum_dtype": "fp16"}}), 1, 1)
+
+
+def test_a_value_that_deepspeed_does_not_take_is_told_in_a_line() -> None:
+    raw = {"zero_optimization": {"reduce_bucket_size": -1}}
+    with pytest.raises(UserError, match=r"reduce_bucket_size: Input should be greater than 0"):
+        accumulated(1, "fp32", 2, **raw)
 
 
 def test_ranks_add_gradients_up_in_fp32_unless_asked() -> None:

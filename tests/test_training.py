@@ -60,7 +60,40 @@ def test_two_ranks_equal_a_plain_loop(
 ) -> None:
     """Twelve steps of two accumulated micro batches, half of the domain's tokens without a target,
     so that ranks and micro batches differ in what they supervise."""
-    often = tiny_train(zero, checkpoint_tokens=STEP_TOKENS, keep_last=20)
+    require_plain_loop(tiny, tmp_path, alloy, tiny_train(zero))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("zero", "keys"),
+    [
+        (1, {"reduce_scatter": False, "use_multi_rank_bucket_allreduce": False}),
+        (2, {"overlap_comm": True, "contiguous_gradients": False}),
+        (2, {"allgather_partitions": False, "offload_optimizer": {"device": "cpu"}}),
+        (3, {"overlap_comm": True, "offload_param": {"device": "cpu"}}),
+        (3, {"stage3_allgather_sequential": True, "memory_efficient_linear": False}),
+        (3, {"stage3_use_all_reduce_for_fetch_params": True, "enable_sanity_checks": True}),
+    ],
+)
+def test_raw_keys_leave_the_result_as_it_is(
+    zero: int, keys: dict[str, Any], tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    """In buckets and groups that are small beside the model, as default ones are beside real
+    models."""
+    small = {"reduce_bucket_size": 13_000, "allgather_bucket_size": 3000}
+    if zero == 3:
+        small |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 1000}
+        small |= {"sub_group_size": 3000, "stage3_max_live_parameters": 0}
+        small |= {"stage3_max_reuse_distance": 0}
+    raw = {"deepspeed": {"zero_optimization": small | keys}}
+    require_plain_loop(tiny, tmp_path, alloy, tiny_train(zero, **raw))
+
+
+def require_plain_loop(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any], train_keys: dict[str, Any]
+) -> None:
+    """Losses, the first gradient and the last weights are those of ``reference.py``."""
+    often = {**train_keys, "checkpoint_tokens": STEP_TOKENS, "keep_last": 20}
     recipe = tiny_recipe(tiny, tmp_path / "runs", train=often)
     recipe["data"]["sources"][0] = masked_source(tmp_path / "asked.jsonl")
     run = train(alloy, recipe, tmp_path)
