@@ -37,21 +37,34 @@ class Start:
     described: str
 
 
+def base_checkpoint(base: Base) -> Checkpoint | None:
+    """The checkpoint that ``base`` names, every byte of it verified; None where it is no run."""
+    if base.model is None or not is_alloy(Path(base.model)):
+        return None
+    return chosen(Path(base.model), base.step)
+
+
 def load_start(base: Base, vocab_size: int, eos_id: int, seed: int) -> Start:
-    """Load what ``base`` says; weights are fp32 whatever they are stored as."""
+    """Load a ``base`` that is no run; weights are fp32 whatever they are stored as."""
     if base.architecture is not None:
         model = _random(base.architecture, vocab_size, eos_id, seed)
         _rescale(model, base.embedding_std, base.residual_scale)
         return Start(model, None, f"random weights, seed {seed}")
     assert base.model is not None
-    if is_alloy(Path(base.model)):
-        return _from_run(base, chosen(Path(base.model), base.step), vocab_size)
     if base.start == "weights+moments":
         raise UserError(
             f"base.start weights+moments: {base.model} is no Alloy run and holds no moments",
             "set base.start: weights",
         )
     return Start(_check(pretrained_model(base.model), vocab_size, base.model), None, _named(base))
+
+
+def run_start(base: Base, checkpoint: Checkpoint, vocab_size: int) -> Start:
+    """Load what ``base`` says of its run's ``checkpoint``."""
+    model = _from_checkpoint(checkpoint, vocab_size)
+    keep = base.start == "weights+moments"
+    described = f"{base.start.replace('+', ' and ')} of {base.model}, step {checkpoint.step}"
+    return Start(model, checkpoint if keep else None, described)
 
 
 def resume_start(checkpoint: Checkpoint, vocab_size: int) -> Start:
@@ -118,13 +131,6 @@ def _rescale(
         for name, parameter in model.named_parameters():
             if residual_scale is not None and name.endswith(_RESIDUAL_OUTPUTS):
                 parameter.mul_(residual_scale)
-
-
-def _from_run(base: Base, checkpoint: Checkpoint, vocab_size: int) -> Start:
-    model = _from_checkpoint(checkpoint, vocab_size)
-    keep = base.start == "weights+moments"
-    described = f"{base.start.replace('+', ' and ')} of {base.model}, step {checkpoint.step}"
-    return Start(model, checkpoint if keep else None, described)
 
 
 def _from_checkpoint(checkpoint: Checkpoint, vocab_size: int) -> PreTrainedModel:
