@@ -10,8 +10,10 @@ import json
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from configs import UserError
@@ -20,6 +22,7 @@ MANIFEST = "manifest.json"
 JOB = "job.json"
 """In the folder of a run, above its checkpoints: what its ranks were told."""
 FORMAT = 1
+_READERS = 8  # files of a checkpoint that are hashed at once
 _NAME = re.compile(r"^step_(\d{9})$")
 _STAGING = ".incomplete"
 _GOING = ".removed" + _STAGING
@@ -72,12 +75,16 @@ def sweep(root: Path) -> str | None:
 
 def describe(path: Path) -> dict[str, Any]:
     """Flush a file to disk and return its size in bytes and sha256."""
+    sync_folder(path)
+    return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+
+
+def _sha256(path: Path, given_up: Event | None = None) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        os.fsync(file.fileno())
-        while block := file.read(1 << 22):
+        while (block := file.read(1 << 22)) and not (given_up is not None and given_up.is_set()):
             digest.update(block)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return digest.hexdigest()
 
 
 def commit(
@@ -130,16 +137,23 @@ def problems(path: Path, deep: bool = True) -> list[str]:
     manifest = _manifest(path)
     if manifest is None:
         return [f"{path / MANIFEST}: missing or not JSON"]
-    found = []
-    for name, entry in sorted(manifest["files"].items()):
-        file = path / name
+    given_up = Event()
+
+    def check(name: str) -> str | None:
+        file, entry = path / name, manifest["files"][name]
         if not file.is_file():
-            found.append(f"{file}: missing")
-        elif file.stat().st_size != entry["bytes"]:
-            found.append(f"{file}: {file.stat().st_size} bytes, not {entry['bytes']}")
-        elif deep and describe(file)["sha256"] != entry["sha256"]:
-            found.append(f"{file}: content differs from its sha256")
-    return found
+            return f"{file}: missing"
+        if file.stat().st_size != entry["bytes"]:
+            return f"{file}: {file.stat().st_size} bytes, not {entry['bytes']}"
+        if deep and _sha256(file, given_up) != entry["sha256"]:
+            return f"{file}: content differs from its sha256"
+        return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        try:
+            return [line for line in pool.map(check, sorted(manifest["files"])) if line]
+        finally:
+            given_up.set()  # an interrupted command does not read on to the ends of large files
 
 
 def steps(root: Path) -> list[int]:
@@ -155,10 +169,6 @@ def open_checkpoint(path: Path, deep: bool = True) -> Checkpoint:
     wrong = problems(path, deep)
     if wrong:
         raise UserError(f"damaged checkpoint: {wrong[0]}", "take an earlier one of the same run")
-    return _opened(path)
-
-
-def _opened(path: Path) -> Checkpoint:
     manifest = _manifest(path)
     assert manifest is not None
     return Checkpoint(path, manifest["step"], manifest["state"])
@@ -176,7 +186,7 @@ def last_good(root: Path, deep: bool = True) -> tuple[Checkpoint | None, list[st
         path = root / step_name(step)
         wrong = problems(path, deep)
         if not wrong:
-            return _opened(path), refused
+            return open_checkpoint(path, deep=False), refused
         refused.extend(wrong)
     return None, refused
 

@@ -1,9 +1,11 @@
 """Weights from weights, by name: between two models, a residual added, the mean of several.
 
 Sums run in float64 and come back in float32, so a merge does not depend on the order of its parts.
+A tensor of a merge is computed when it is asked for, and not kept: no merged model is held beside
+those that it is made of.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 
@@ -12,33 +14,57 @@ from configs import UserError
 Weights = Mapping[str, torch.Tensor]
 
 
-def between(base: Weights, trained: Weights, share: float) -> dict[str, torch.Tensor]:
+class _Merged(Mapping[str, torch.Tensor]):
+    """Tensors by name, each computed anew whenever it is asked for."""
+
+    def __init__(self, names: Iterable[str], compute: Callable[[str], torch.Tensor]) -> None:
+        self._names = dict.fromkeys(names)
+        self._compute = compute
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._compute(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def between(base: Weights, trained: Weights, share: float) -> Weights:
     """base + share x (trained - base): 0 is the base and 1 the trained model, to the bit."""
     _same({"the base": base, "the trained model": trained})
-    return {n: _line(t, base[n], t, share - 1) for n, t in trained.items()}
+    return _Merged(trained, lambda n: _line(trained[n], base[n], trained[n], share - 1))
 
 
-def residual(
-    trained: Weights, base: Weights, tuned: Weights, share: float
-) -> dict[str, torch.Tensor]:
+def residual(trained: Weights, base: Weights, tuned: Weights, share: float) -> Weights:
     """trained + share x (tuned - base): what tuning made of the base, put on its continuation."""
     _same({"the base": base, "the trained model": trained, "the model to add": tuned})
-    return {n: _line(t, base[n], tuned[n], share) for n, t in trained.items()}
+    return _Merged(trained, lambda n: _line(trained[n], base[n], tuned[n], share))
 
 
-def mean(models: Sequence[Weights]) -> dict[str, torch.Tensor]:
+def mean(models: Sequence[Weights]) -> Weights:
     """The plain mean, which stands for a linear anneal over the stretch that the models span."""
     _same({f"model {i + 1}": m for i, m in enumerate(models)})
-    return {
-        name: torch.stack([m[name].double() for m in models]).mean(dim=0).float()
-        for name in models[0]
-    }
+    return _Merged(models[0], lambda n: _mean([m[n] for m in models]))
 
 
 def _line(
     start: torch.Tensor, tail: torch.Tensor, head: torch.Tensor, share: float
 ) -> torch.Tensor:
-    return (start.double() + share * (head.double() - tail.double())).float()
+    # In place, as an embedding alone may be gigabytes.
+    difference = head.to(torch.float64, copy=True).sub_(tail)
+    return difference.mul_(share).add_(start).float()
+
+
+def _mean(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    first, *others = tensors
+    total = first.to(torch.float64, copy=True)
+    for tensor in others:
+        total += tensor
+    return (total / len(tensors)).float()
 
 
 def _same(models: Mapping[str, Weights]) -> None:

@@ -49,7 +49,9 @@ def write(path: Path, tensors: Mapping[tuple[str, str], torch.Tensor]) -> None:
 
 
 def read(checkpoint: Checkpoint, kind: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """All tensors of one kind, by name."""
+    """All tensors of one kind, by name: views of the files, which are mapped. They are read where
+    they are used, stay valid after the files are closed or removed, and take no memory that the
+    system could not have back. Whoever writes to one writes to a copy."""
     for path in sorted(checkpoint.path.glob("tensors_*.safetensors")):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118  (safe_open is no mapping)

@@ -8,6 +8,7 @@ steps.py      which rank computes which rows of a step; pure
 batches.py    rows of arrays to the tensors of a forward pass
 attention.py  which implementation of attention, and documents kept apart
 objective.py  summed cross-entropy, per source, with z-loss; whole or in chunks
+pretrained.py  a Hugging Face folder as a model, whole or refused
 architecture.py  the config of random weights, with no key that its class does not know
 model.py      a Hugging Face causal LM from a folder, the hub, random weights or a checkpoint
 optimizer.py  AdamW: which parameters are frozen, and which are decayed

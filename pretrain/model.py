@@ -1,12 +1,11 @@
 """A Hugging Face causal LM to train: from the hub, a folder, an Alloy run or random weights."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,6 +19,7 @@ from checkpoints.folder import Checkpoint, chosen, is_alloy
 from checkpoints.tensors import BUFFERS, WEIGHTS, persistent_buffers, read
 from configs import Base, UserError
 from pretrain.architecture import architecture_config
+from pretrain.pretrained import pretrained_model
 
 _RESIDUAL_OUTPUTS = (
     *("o_proj.weight", "down_proj.weight"),  # Llama and its kin
@@ -37,21 +37,34 @@ class Start:
     described: str
 
 
+def base_checkpoint(base: Base) -> Checkpoint | None:
+    """The checkpoint that ``base`` names, every byte of it verified; None where it is no run."""
+    if base.model is None or not is_alloy(Path(base.model)):
+        return None
+    return chosen(Path(base.model), base.step)
+
+
 def load_start(base: Base, vocab_size: int, eos_id: int, seed: int) -> Start:
-    """Load what ``base`` says; weights are fp32 whatever they are stored as."""
+    """Load a ``base`` that is no run; weights are fp32 whatever they are stored as."""
     if base.architecture is not None:
         model = _random(base.architecture, vocab_size, eos_id, seed)
         _rescale(model, base.embedding_std, base.residual_scale)
         return Start(model, None, f"random weights, seed {seed}")
     assert base.model is not None
-    if is_alloy(Path(base.model)):
-        return _from_run(base, chosen(Path(base.model), base.step), vocab_size)
     if base.start == "weights+moments":
         raise UserError(
             f"base.start weights+moments: {base.model} is no Alloy run and holds no moments",
             "set base.start: weights",
         )
     return Start(_check(pretrained_model(base.model), vocab_size, base.model), None, _named(base))
+
+
+def run_start(base: Base, checkpoint: Checkpoint, vocab_size: int) -> Start:
+    """Load what ``base`` says of its run's ``checkpoint``."""
+    model = _from_checkpoint(checkpoint, vocab_size)
+    keep = base.start == "weights+moments"
+    described = f"{base.start.replace('+', ' and ')} of {base.model}, step {checkpoint.step}"
+    return Start(model, checkpoint if keep else None, described)
 
 
 def resume_start(checkpoint: Checkpoint, vocab_size: int) -> Start:
@@ -66,10 +79,17 @@ def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
     Raises UserError where tensors are missing or do not fit; checkpoints of before buffers were
     stored open where the model has none.
     """
-    config = AutoConfig.from_pretrained(checkpoint.path)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = unfilled_model(checkpoint)
     _fill(dict(model.named_parameters()), checkpoint, WEIGHTS)
     _fill(persistent_buffers(model), checkpoint, BUFFERS)
+    return model
+
+
+def unfilled_model(checkpoint: Checkpoint) -> PreTrainedModel:
+    """The model of a checkpoint before its weights are in it; on torch's meta device, only what is
+    known of it: config, names and shapes of weights, settings of generation."""
+    config = AutoConfig.from_pretrained(checkpoint.path)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     if (checkpoint.path / GENERATION_CONFIG_NAME).is_file():
         model.generation_config = GenerationConfig.from_pretrained(checkpoint.path)
     return model
@@ -113,51 +133,8 @@ def _rescale(
                 parameter.mul_(residual_scale)
 
 
-def _from_run(base: Base, checkpoint: Checkpoint, vocab_size: int) -> Start:
-    model = _from_checkpoint(checkpoint, vocab_size)
-    keep = base.start == "weights+moments"
-    described = f"{base.start.replace('+', ' and ')} of {base.model}, step {checkpoint.step}"
-    return Start(model, checkpoint if keep else None, described)
-
-
 def _from_checkpoint(checkpoint: Checkpoint, vocab_size: int) -> PreTrainedModel:
     return _check(model_from(checkpoint), vocab_size, str(checkpoint.path))
-
-
-def pretrained_model(name: str) -> PreTrainedModel:
-    """A Hugging Face folder, in fp32 whatever it is stored as.
-
-    Raises UserError where it cannot be loaded as a causal LM, and where weights are missing or of
-    another shape than the config says: transformers would draw them at random and go on.
-    """
-    try:
-        # Any: its stubs do not know of the second value.
-        pair: Any = AutoModelForCausalLM.from_pretrained(
-            name, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
-        )
-        model, loaded = pair
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(
-            f"base.model {name}: {first}", "check the name, revision or folder"
-        ) from None
-    _require_whole(name, loaded["missing_keys"], loaded["mismatched_keys"])
-    return model
-
-
-def _require_whole(
-    name: str,
-    missing: Collection[str],
-    mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]],
-) -> None:
-    """``mismatched`` are (weight, shape in the file, shape of the config)."""
-    odd = [
-        f"'{weight}' is {tuple(stored)}, the config says {tuple(expected)}"
-        for weight, stored, expected in sorted(mismatched)
-    ] or [f"no weights for '{weight}'" for weight in sorted(missing)]
-    if odd:
-        more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
-        raise UserError(f"base.model {name}: {odd[0]}{more}", "download or save it again, whole")
 
 
 def _copy(

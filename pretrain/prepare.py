@@ -1,6 +1,8 @@
 """What a rank needs before its first step: checkpoint, model, attention, engine; all refusals."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ from pretrain.engine import Engine, device, device_name
 from pretrain.job import (
     Job,
 )
-from pretrain.model import Start, load_start, resume_start
+from pretrain.model import Start, base_checkpoint, load_start, resume_start, run_start
 from pretrain.objective import ChunkedHead, Objective, chunked_head, require_plain_logits
 from pretrain.saving import load_moments
 from pretrain.steps import accumulation, micro_batches
@@ -68,21 +70,36 @@ def prepare(job: Job, plan: Plan, tokenizer: TokenizerFile) -> Ready:
 
 
 def _agree_on_resume(job: Job, plan: Plan) -> folder.Checkpoint | None:
-    """Rank 0 verifies and all ranks take the same checkpoint of this run, if there is one."""
-    found: list[folder.Checkpoint | None] = [None]
-    if dist.get_rank() == 0:
-        swept = folder.sweep(job.checkpoints)
-        if swept is not None:
-            say_once(f"removed what a kill or a full disk left unfinished: {swept}")
-        checkpoint, refused = folder.last_good(job.checkpoints)
-        for line in refused:
-            say_once(f"refused checkpoint: {line}")
-        found = [checkpoint]
-    dist.broadcast_object_list(found, src=0)
-    checkpoint = found[0]
+    """The checkpoint of this run that all ranks go on from, if there is one."""
+    checkpoint = _word_of_rank_0(lambda: _last_good(job))
     if checkpoint is not None:
         _refuse_other_past(checkpoint, plan)
     return checkpoint
+
+
+def _last_good(job: Job) -> folder.Checkpoint | None:
+    swept = folder.sweep(job.checkpoints)
+    if swept is not None:
+        say_once(f"removed what a kill or a full disk left unfinished: {swept}")
+    checkpoint, refused = folder.last_good(job.checkpoints)
+    for line in refused:
+        say_once(f"refused checkpoint: {line}")
+    return checkpoint
+
+
+def _word_of_rank_0(look: Callable[[], folder.Checkpoint | None]) -> folder.Checkpoint | None:
+    """All ranks together: what rank 0 finds, where each would read every byte of a checkpoint. What
+    it refuses is raised on all of them."""
+    found: list[Any] = [None]
+    if dist.get_rank() == 0:
+        try:
+            found = [look()]
+        except AlloyError as error:
+            found = [error]
+    dist.broadcast_object_list(found, src=0)
+    if isinstance(found[0], AlloyError):
+        raise found[0]
+    return found[0]
 
 
 def _refuse_other_past(checkpoint: folder.Checkpoint, plan: Plan) -> None:
@@ -100,6 +117,9 @@ def _refuse_other_past(checkpoint: folder.Checkpoint, plan: Plan) -> None:
 def _started(job: Job, tokenizer: TokenizerFile, resumed: folder.Checkpoint | None) -> Start:
     if resumed is not None:
         return resume_start(resumed, tokenizer.vocab_size)
+    parent = _word_of_rank_0(lambda: base_checkpoint(job.base))
+    if parent is not None:
+        return run_start(job.base, parent, tokenizer.vocab_size)
     return load_start(job.base, tokenizer.vocab_size, tokenizer.eos_id, job.train.seed)
 
 
