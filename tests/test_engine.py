@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import deepspeed
 import pytest
 import torch
 from deepspeed.utils import safe_get_full_grad
@@ -108,6 +109,23 @@ def test_ranks_add_gradients_up_in_fp32_unless_asked() -> None:
     assert deepspeed_config(Train(), 1, 1)["communication_data_type"] == "fp32"
     raw = {"communication_data_type": "bf16"}
     assert deepspeed_config(Train(deepspeed=raw), 1, 1)["communication_data_type"] == "bf16"
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_steps_do_not_wait_for_the_device(zero: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed's timers would make each pass wait for the one before, from the third step on."""
+    waited: list[None] = []
+    accelerator = type(deepspeed.get_accelerator())
+    monkeypatch.setattr(accelerator, "synchronize", lambda *_: waited.append(None))
+    engine = accumulated(2, "fp32", zero)
+    for _ in range(4):
+        engine.step(0.001)
+        ids = torch.zeros(1, 32, dtype=torch.int64)
+        for last in (False, True):
+            engine.backward(engine.forward(input_ids=ids).float().logsumexp(-1).sum())
+            if not last:
+                engine.advance()
+    assert not waited
 
 
 def test_a_rank_takes_its_own_device_before_it_joins(monkeypatch: pytest.MonkeyPatch) -> None:
