@@ -19,6 +19,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_
 
 from configs import UserError
 from evals.model_state import undisturbed
+from pretrain.transfer import on_device
 
 Name = Literal["sdpa", "flex", "flash", "eager"]
 FLASH = ("flash_attention_3", "flash_attention_2")
@@ -161,7 +162,7 @@ def lengths_inputs(
 ) -> dict[str, torch.Tensor | int | None]:
     """What flash attention over packed rows is told, under transformers' names."""
     bounds, longest = document_lengths(position_ids)
-    cumulated = torch.from_numpy(bounds).to(device)
+    cumulated = on_device(bounds, device)
     return {
         "cu_seq_lens_q": cumulated,
         "cu_seq_lens_k": cumulated,

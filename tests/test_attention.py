@@ -154,6 +154,27 @@ def test_compiled_flex_attention_is_the_block_mask() -> None:
     assert float((logits(model, list(ROWS)) - expected).abs().max()) <= TOLERANCE
 
 
+def test_a_batch_goes_to_a_gpu_without_waiting_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the copies: each is from pinned memory, and not waited for."""
+    pinned: list[torch.Tensor] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor)
+        return tensor
+
+    def to(tensor: torch.Tensor, device: torch.device, non_blocking: bool = False) -> torch.Tensor:
+        assert (device.type, non_blocking) == ("cuda", True)
+        assert any(tensor is other for other in pinned)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    inputs, labels, sources = collate([*ROWS, None], SEQ_LEN, True, 7, torch.device("cuda"), True)
+    sent = [*(t for t in inputs.values() if isinstance(t, torch.Tensor)), labels, sources]
+    assert {id(t) for t in sent} == {id(t) for t in pinned}
+    assert sources.tolist() == [0, 0, 0, 7]
+
+
 CALLS: list[list[int]] = []
 
 
