@@ -140,6 +140,8 @@ def machine(device: torch.device, precision: Literal["bf16", "fp32"]) -> Machine
 
 def use(model: PreTrainedModel, attention: Attention) -> None:
     """Let ``model`` compute so. Raises UserError where transformers takes another one instead."""
+    if attention.name == "flex":
+        _let_compile_often()
     model.set_attn_implementation(attention.implementation)
     found = model.config._attn_implementation
     if found != attention.implementation:
@@ -147,6 +149,17 @@ def use(model: PreTrainedModel, attention: Attention) -> None:
             f"train.attention {attention.name}: {type(model).__name__} computes with {found}",
             f"set train.attention: {found}",
         )
+
+
+def _let_compile_often() -> None:
+    """torch stops compiling a function after 8 kinds of calls, and flex attention that is not
+    compiled holds all scores. Training, replay and measuring make more: with and without gradients
+    and documents, one row or several, for each kind of layer. Beyond the limit it fails."""
+    # Imported where it is used: it takes seconds that other runs do not want to spend.
+    from torch._dynamo import config as dynamo_config
+
+    dynamo_config.recompile_limit = 64
+    dynamo_config.fail_on_recompile_limit_hit = True
 
 
 def document_lengths(position_ids: np.ndarray) -> tuple[np.ndarray, int]:
