@@ -129,10 +129,16 @@ def test_steps_do_not_wait_for_the_device(zero: int, monkeypatch: pytest.MonkeyP
 
 
 def test_a_rank_takes_its_own_device_before_it_joins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in: collectives of NCCL go through the current device."""
+    """A stand-in: collectives of NCCL go through the current device. A rank without one says so."""
     done: list[Any] = []
 
     class Accelerator:
+        def device_name(self) -> str:
+            return "cuda"
+
+        def device_count(self) -> int:
+            return 4
+
         def set_device(self, index: int) -> None:
             done.append(index)
 
@@ -146,3 +152,15 @@ def test_a_rank_takes_its_own_device_before_it_joins(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("LOCAL_RANK", "3")
     join_ranks(PATIENCE)
     assert done == [3, "joined"]
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(UserError, match=r"rank 4 of .* finds 4 GPUs") as refused:
+        join_ranks(PATIENCE)
+    assert refused.value.hint == "set train.ranks: 4"
+    assert len(done) == 2
+
+
+def test_a_cpu_has_no_name_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run on the CPU of a machine with GPUs: no MFU against a GPU that is not used."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    assert engine_file.device_name() is None
