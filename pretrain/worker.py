@@ -75,7 +75,8 @@ def main() -> None:
                 say_once(f"warning: {unlocked}")
             # By which no rank goes on in a folder that rank 0 does not hold.
             require_one_folder(job.folder)
-            complete = run_job(job, stop)
+            # Under NCCL the others could not leave the group before rank 0 does.
+            complete = run_job(job, stop, dist.destroy_process_group)
     except AlloyError as error:
         _leave(job, error)
     except OSError as error:
@@ -89,7 +90,6 @@ def main() -> None:
         for silent in silent_ranks(job.folder, int(os.environ["WORLD_SIZE"])):
             print(f"[rank{rank}]: rank {silent} hangs or is gone")
         raise
-    dist.destroy_process_group()
     # Everything is written. The interpreter's end would run C++ destructors that now and then
     # find a communication thread still alive and abort a run that is complete.
     sys.stdout.flush()
