@@ -10,11 +10,12 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 import torch.distributed as dist
 from transformers.utils import logging as transformers_logging
 
 from checkpoints import folder
-from configs import AlloyError
+from configs import AlloyError, CheckFailed
 from pretrain.assembly import run_job
 from pretrain.engine import join_ranks
 from pretrain.job import (
@@ -83,6 +84,8 @@ def main() -> None:
         if error.errno not in _FULL:
             raise
         _leave(job, disk_full(str(error), job.checkpoints))
+    except torch.OutOfMemoryError as error:
+        _leave(job, _out_of_memory(rank, error))
     except RuntimeError as error:
         # Of torch.distributed among others: who gave up says so, who hangs cannot.
         gave_up(job.folder, rank, str(error))
@@ -95,6 +98,14 @@ def main() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if complete else STOPPED)
+
+
+def _out_of_memory(rank: int, error: torch.OutOfMemoryError) -> CheckFailed:
+    return CheckFailed(
+        f"rank {rank}: {str(error).splitlines()[0]}",
+        "set train.cross_entropy: chunked, a smaller train.micro_batch_rows or "
+        "train.activation_checkpointing: true, and run it again",
+    )
 
 
 def _job(path: Path) -> Job:
