@@ -6,6 +6,7 @@
 schedule.py   learning rate as a pure function of position
 steps.py      which rank computes which rows of a step; pure
 batches.py    rows of arrays to the tensors of a forward pass
+transfer.py   arrays to a device, without waiting for it
 attention.py  which implementation of attention, and documents kept apart
 objective.py  summed cross-entropy, per source, with z-loss; whole or in chunks
 pretrained.py  a Hugging Face folder as a model, whole or refused

@@ -32,8 +32,9 @@ from pretrain.schedule import first_steps
 from pretrain.watch import Watch, say_once
 
 
-def run_job(job: Job, stop: Callable[[], bool]) -> bool:
-    """Train the job from its newest good checkpoint, or from its start; True when complete."""
+def run_job(job: Job, stop: Callable[[], bool], part: Callable[[], None] = lambda: None) -> bool:
+    """Train the job from its newest good checkpoint, or from its start; True when complete.
+    ``part`` is called by all ranks once they have nothing more to do together."""
     plan = Plan.from_json(json.loads((job.folder / "plan.json").read_text(encoding="utf-8")))
     tokenizer = load_tokenizer(job.tokenizer)
     ready = prepare(job, plan, tokenizer)
@@ -84,7 +85,9 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
         watch.close()
     # Before the export, which takes rank 0 long: nobody waits for it, so no patience runs out.
     dist.barrier()
-    if complete and dist.get_rank() == 0:
+    exports = complete and dist.get_rank() == 0
+    part()
+    if exports:
         _finish(job, saver.root, plan.steps)
     return complete
 

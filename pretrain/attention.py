@@ -19,6 +19,7 @@ from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_
 
 from configs import UserError
 from evals.model_state import undisturbed
+from pretrain.transfer import on_device
 
 Name = Literal["sdpa", "flex", "flash", "eager"]
 FLASH = ("flash_attention_3", "flash_attention_2")
@@ -139,6 +140,8 @@ def machine(device: torch.device, precision: Literal["bf16", "fp32"]) -> Machine
 
 def use(model: PreTrainedModel, attention: Attention) -> None:
     """Let ``model`` compute so. Raises UserError where transformers takes another one instead."""
+    if attention.name == "flex":
+        _let_compile_often()
     model.set_attn_implementation(attention.implementation)
     found = model.config._attn_implementation
     if found != attention.implementation:
@@ -146,6 +149,17 @@ def use(model: PreTrainedModel, attention: Attention) -> None:
             f"train.attention {attention.name}: {type(model).__name__} computes with {found}",
             f"set train.attention: {found}",
         )
+
+
+def _let_compile_often() -> None:
+    """torch stops compiling a function after 8 kinds of calls, and flex attention that is not
+    compiled holds all scores. Training, replay and measuring make more: with and without gradients
+    and documents, one row or several, for each kind of layer. Beyond the limit it fails."""
+    # Imported where it is used: it takes seconds that other runs do not want to spend.
+    from torch._dynamo import config as dynamo_config
+
+    dynamo_config.recompile_limit = 64
+    dynamo_config.fail_on_recompile_limit_hit = True
 
 
 def document_lengths(position_ids: np.ndarray) -> tuple[np.ndarray, int]:
@@ -161,7 +175,7 @@ def lengths_inputs(
 ) -> dict[str, torch.Tensor | int | None]:
     """What flash attention over packed rows is told, under transformers' names."""
     bounds, longest = document_lengths(position_ids)
-    cumulated = torch.from_numpy(bounds).to(device)
+    cumulated = on_device(bounds, device)
     return {
         "cu_seq_lens_q": cumulated,
         "cu_seq_lens_k": cumulated,

@@ -5,6 +5,7 @@ import torch
 
 from mixing.rows import Row
 from pretrain.attention import lengths_inputs
+from pretrain.transfer import on_device
 
 
 def collate(
@@ -23,14 +24,14 @@ def collate(
     empty = np.zeros(seq_len, dtype=np.int64)
     ids = np.stack([empty if r is None else r.input_ids for r in rows])
     labels = np.stack([empty - 100 if r is None else r.labels for r in rows])
-    sources = torch.tensor([empty_source if r is None else r.source for r in rows])
+    sources = np.array([empty_source if r is None else r.source for r in rows])
     inputs: dict[str, torch.Tensor | int | None]
-    inputs = {"input_ids": torch.from_numpy(ids).to(device)}
+    inputs = {"input_ids": on_device(ids, device)}
     if document_mask:
         lone = np.arange(seq_len)
         positions = np.stack([lone if r is None else r.position_ids for r in rows])
         inputs |= document_inputs(positions, device, lengths)
-    return inputs, torch.from_numpy(labels).to(device), sources.to(device)
+    return inputs, on_device(labels, device), on_device(sources, device)
 
 
 def document_inputs(
@@ -39,5 +40,5 @@ def document_inputs(
     """What keeps attention inside documents: ``positions`` (rows, seq_len), 0 at the first token
     of each. transformers makes the mask of each kind of layer from them."""
     inputs: dict[str, torch.Tensor | int | None]
-    inputs = {"position_ids": torch.from_numpy(positions).to(device)}
+    inputs = {"position_ids": on_device(positions, device)}
     return inputs | lengths_inputs(positions, device) if lengths else inputs

@@ -100,6 +100,8 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
         # Left to DeepSpeed, ranks would add their gradients up in bf16.
         "communication_data_type": "fp32",
         **types,
+        # Its timers wait for the GPU twice in every micro batch, and nobody reads them.
+        "timers": {"throughput": {"enabled": False}},
         **train.deepspeed,
         # Its own CPU Adam is a compiled extension; torch's AdamW steps offloaded masters too.
         "zero_force_ds_cpu_optimizer": False,

@@ -7,6 +7,7 @@ the world size, are not atomic and need pickle; its scheduler drifts from the po
 import datetime
 import math
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -49,13 +50,21 @@ def device() -> torch.device:
 
 def device_name() -> str | None:
     """The maker's name of this rank's device; None for a CPU, whose peak is not known."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return torch.cuda.get_device_name() if device().type == "cuda" else None
 
 
 def join_ranks(timeout: datetime.timedelta) -> None:
-    """Join the process group that the launcher described in the environment."""
+    """Join the process group that the launcher described in the environment. Raises UserError
+    where this machine has fewer GPUs than ranks."""
+    local = int(os.environ["LOCAL_RANK"])
+    there = _accelerator().device_count()
+    if _accelerator().device_name() != "cpu" and local >= there:
+        raise UserError(
+            f"train.ranks: rank {local} of {socket.gethostname()} finds {there} GPUs there",
+            f"set train.ranks: {there}",
+        )
     # Before any collective: NCCL takes the current device, which is the first one on every rank.
-    _accelerator().set_device(int(os.environ["LOCAL_RANK"]))
+    _accelerator().set_device(local)
     # The op shares memory between ranks by a compiled extension, leaks /dev/shm files, and
     # serves inference only.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # pyright: ignore

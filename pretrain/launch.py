@@ -15,11 +15,13 @@ import psutil
 
 from configs import Train, UserError
 from pretrain.job import ERROR, JOB, SHOWN, STOP_SIGNALS, Job, forget_words, write_job
-from pretrain.launchers import WORKER, deepspeed_command, variables
+from pretrain.launchers import WORKER, deepspeed_command, variables, visible_gpus
 from pretrain.machines import reached, signal_ranks
 from pretrain.verdict import require_success
 
 _LOG_TAIL = 200
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_GPU_FILES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 _SHOWN = re.compile(rf"(?:\S+: )?{re.escape(SHOWN)}(.*)")
 """pdsh puts the machine's name before every line."""
 
@@ -65,12 +67,14 @@ def prepared(job: Job) -> tuple[list[str], list[str]]:
         )
     machines = [] if hostfile is None else reached(hostfile, job.train)
     over = hostfile if machines else None
-    return deepspeed_command(path, job.train.ranks, _free_port(), over), machines
+    local = not machines and not _on_cpu(os.environ, job.train)
+    gpus = visible_gpus(os.environ.get(_VISIBLE), job.train.ranks) if local else None
+    return deepspeed_command(path, job.train.ranks, _free_port(), over, gpus), machines
 
 
 def environment(inherited: Mapping[str, str], train: Train) -> dict[str, str]:
     """The ranks' environment: on the CPU, threads that share the cores out among the ranks."""
-    on_cpu = train.device == "cpu" or (train.device == "auto" and not _has_gpu())
+    on_cpu = _on_cpu(inherited, train)
     chosen = {**inherited, **variables(train, on_cpu)}
     chosen["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{chosen.get('PATH', '')}"
     if on_cpu:
@@ -79,9 +83,15 @@ def environment(inherited: Mapping[str, str], train: Train) -> dict[str, str]:
     return chosen
 
 
+def _on_cpu(inherited: Mapping[str, str], train: Train) -> bool:
+    hidden = inherited.get(_VISIBLE, "0") in ("", "-1")
+    return train.device == "cpu" or (train.device == "auto" and (hidden or not _has_gpu()))
+
+
 def _has_gpu() -> bool:
-    """NVIDIA's, also under Windows, or AMD's; without importing torch, which takes long."""
-    return any(map(os.path.exists, ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")))
+    """NVIDIA's, also in a container or under Windows, or AMD's; without importing torch, which
+    takes long."""
+    return any(map(os.path.exists, _GPU_FILES))
 
 
 def _free_port() -> int:

@@ -27,15 +27,41 @@ class Host:
     slots: int
 
 
-def deepspeed_command(job: Path, ranks: int, port: int, hostfile: Path | None = None) -> list[str]:
-    """The deepspeed launcher; over ssh where there is a hostfile."""
-    where = (
-        ["--num_accelerators", str(ranks)] if hostfile is None else ["--hostfile", str(hostfile)]
-    )
+def deepspeed_command(
+    job: Path, ranks: int, port: int, hostfile: Path | None = None, gpus: str | None = None
+) -> list[str]:
+    """The deepspeed launcher; over ssh where there is a hostfile, on the ``gpus`` of this machine
+    where they are given."""
+    if hostfile is not None:
+        where = ["--hostfile", str(hostfile)]
+    elif gpus is not None:
+        where = ["--include", f"localhost:{gpus}"]
+    else:
+        where = ["--num_accelerators", str(ranks)]
     return [
         *(str(Path(sys.executable).with_name("deepspeed")), *where, "--master_port", str(port)),
         *("--no_local_rank", "--module", WORKER, "--job", str(job)),
     ]
+
+
+def visible_gpus(visible: str | None, ranks: int) -> str | None:
+    """As many of those that CUDA_VISIBLE_DEVICES allows as there are ranks, which the launcher must
+    be told: it takes the first of the machine otherwise. None where all are allowed. Raises
+    UserError for too few, and for names instead of numbers, which the launcher does not know."""
+    if not visible:
+        return None
+    allowed = [gpu.strip() for gpu in visible.split(",")]
+    if not all(gpu.isdigit() for gpu in allowed):
+        raise UserError(
+            f"CUDA_VISIBLE_DEVICES={visible}: the deepspeed launcher knows GPUs by their numbers",
+            "give numbers, or see --launcher torchrun --dry-run",
+        )
+    if len(allowed) < ranks:
+        raise UserError(
+            f"train.ranks {ranks}: CUDA_VISIBLE_DEVICES={visible} allows {len(allowed)} GPUs",
+            f"set train.ranks: {len(allowed)}",
+        )
+    return ",".join(allowed[:ranks])
 
 
 def variables(train: Train, on_cpu: bool) -> dict[str, str]:

@@ -166,7 +166,7 @@ def _by_source(
 def _agreement(sums: torch.Tensor, stop_asked: bool) -> Callable[[], tuple[np.ndarray, bool]]:
     """Begin to add the ranks' sums up, which goes on beside the backward pass, and give what waits
     for the result; the last column of ``sums`` is of empty places and left out."""
-    everything = torch.cat([sums.flatten(), sums.new_tensor([float(stop_asked)])])
+    everything = torch.cat([sums.flatten(), sums.new_full((1,), float(stop_asked))])
     work = dist.all_reduce(everything, async_op=True)
 
     def agreed() -> tuple[np.ndarray, bool]:

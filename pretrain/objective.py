@@ -137,7 +137,12 @@ def chunked_head(
     model: PreTrainedModel, z_loss: float, chunk_logits: int = CHUNK_LOGITS, fused: bool = False
 ) -> ChunkedHead:
     """Put a ChunkedHead, or a FusedHead, in the place of the model's output head. Raises UserError
-    where the model has no linear head of its own."""
+    where the model has no linear head of its own, or torch no fused one."""
+    if fused and not hasattr(torch.nn, "LinearCrossEntropyOptions"):
+        raise UserError(
+            f"train.cross_entropy fused: torch {torch.__version__} has no linear_cross_entropy",
+            "set train.cross_entropy: chunked, or install torch 2.13",
+        )
     head = model.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
         raise UserError(

@@ -10,11 +10,12 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NoReturn
 
+import torch
 import torch.distributed as dist
 from transformers.utils import logging as transformers_logging
 
 from checkpoints import folder
-from configs import AlloyError
+from configs import AlloyError, CheckFailed
 from pretrain.assembly import run_job
 from pretrain.engine import join_ranks
 from pretrain.job import (
@@ -75,13 +76,16 @@ def main() -> None:
                 say_once(f"warning: {unlocked}")
             # By which no rank goes on in a folder that rank 0 does not hold.
             require_one_folder(job.folder)
-            complete = run_job(job, stop)
+            # Under NCCL the others could not leave the group before rank 0 does.
+            complete = run_job(job, stop, dist.destroy_process_group)
     except AlloyError as error:
         _leave(job, error)
     except OSError as error:
         if error.errno not in _FULL:
             raise
         _leave(job, disk_full(str(error), job.checkpoints))
+    except torch.OutOfMemoryError as error:
+        _leave(job, _out_of_memory(rank, error))
     except RuntimeError as error:
         # Of torch.distributed among others: who gave up says so, who hangs cannot.
         gave_up(job.folder, rank, str(error))
@@ -89,12 +93,19 @@ def main() -> None:
         for silent in silent_ranks(job.folder, int(os.environ["WORLD_SIZE"])):
             print(f"[rank{rank}]: rank {silent} hangs or is gone")
         raise
-    dist.destroy_process_group()
     # Everything is written. The interpreter's end would run C++ destructors that now and then
     # find a communication thread still alive and abort a run that is complete.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if complete else STOPPED)
+
+
+def _out_of_memory(rank: int, error: torch.OutOfMemoryError) -> CheckFailed:
+    return CheckFailed(
+        f"rank {rank}: {str(error).splitlines()[0]}",
+        "set train.cross_entropy: chunked, a smaller train.micro_batch_rows or "
+        "train.activation_checkpointing: true, and run it again",
+    )
 
 
 def _job(path: Path) -> Job:

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from conftest import tiny_recipe
 from one_rank import joined, rows_of, train_here
 from reference import reference_losses
+from torch._dynamo import config as dynamo_config
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from transformers import (
     AutoConfig,
@@ -24,8 +26,18 @@ from transformers.integrations import flex_attention as flex_integration
 
 from configs import UserError
 from mixing.rows import Row
-from pretrain.attention import Ability, Machine, ability, choose, document_lengths, machine, use
+from pretrain.attention import (
+    Ability,
+    Attention,
+    Machine,
+    ability,
+    choose,
+    document_lengths,
+    machine,
+    use,
+)
 from pretrain.batches import collate
+from pretrain.objective import row_losses
 from pretrain.run_folder import read_metrics
 
 CPU = torch.device("cpu")
@@ -145,6 +157,70 @@ def test_flex_attention_is_the_block_mask(model_type: str, monkeypatch: pytest.M
     assert float((logits(model, list(ROWS)) - expected).abs().max()) <= TOLERANCE
 
 
+def gradients(model: Any, attention: Attention) -> dict[str, torch.Tensor]:
+    """Of the loss of all rows, from their arrays, in training mode."""
+    use(model, attention)
+    model.train()
+    model.zero_grad()
+    inputs, _, _ = collate(list(ROWS), SEQ_LEN, True, 0, CPU)
+    labels = torch.from_numpy(np.stack([np.roll(row.input_ids, -1) for row in ROWS]))
+    objective, _ = row_losses(model(**inputs, use_cache=False).logits, labels, z_loss=0)
+    objective.sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+@pytest.fixture
+def flex_on_cpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Without the check by which flex attention refuses gradients on a CPU: torch's own dense way
+    of computing it has a backward pass there, which compiled code lacks."""
+    monkeypatch.setattr(torch.nn.attention.flex_attention, "_validate_device", lambda *_: None)
+    with dynamo_config.patch(recompile_limit=8, fail_on_recompile_limit_hit=False):
+        yield
+
+
+@pytest.mark.usefixtures("flex_on_cpu")
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("model_type", ["llama", "gemma2", "gemma3_text"])
+def test_flex_attention_has_the_gradients_of_masks(
+    model_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Packed documents, windows, soft-capping and heads that share keys, through the run's own
+    batches; GPUs have compiled kernels of the same."""
+    uncompiled(monkeypatch)
+    model = tiny_model(model_type)
+    masked = "sdpa" if model._supports_sdpa else "eager"
+    expected = gradients(model, Attention(masked, masked, ""))
+    found = gradients(model, Attention("flex", "flex_attention", ""))
+    largest = max(float(g.abs().max()) for g in expected.values())
+    worst = max(float((found[name] - g).abs().max()) for name, g in expected.items())
+    assert worst <= TOLERANCE * largest
+    assert all(float(g.abs().max()) > 0 for g in expected.values())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("flex_on_cpu")
+@pytest.mark.filterwarnings("error:flex_attention called without torch.compile")
+def test_flex_attention_is_compiled_for_every_pass_of_a_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a model with two kinds of layers, past the eight kinds of calls that torch would compile.
+    By the backend that gives dynamo's guards and leaves the rest to torch's dense way."""
+    compiled = partial(torch.compile, backend="eager")
+    monkeypatch.setattr(flex_integration.torch, "compile", lambda f: compiled(f))
+    monkeypatch.setattr(flex_integration.WrappedFlexAttention, "_is_flex_compiled", False)
+    torch._dynamo.reset()
+    model = tiny_model("gemma3_text")
+    use(model, Attention("flex", "flex_attention", ""))
+    with torch.no_grad():
+        logits(model, ROWS[:2])
+        for rows, width in ((1, 40), (3, 33), (9, 20), (30, 7), (60, 3)):
+            model(input_ids=torch.ones(rows, width, dtype=torch.int64), use_cache=False)
+        logits(model, ROWS[:1])
+    gradients(model, Attention("flex", "flex_attention", ""))
+    frames = torch._dynamo.utils.counters["frames"]
+    assert frames["ok"] == frames["total"] > 2 * 8
+
+
 @pytest.mark.slow
 def test_compiled_flex_attention_is_the_block_mask() -> None:
     """The forward pass only: torch has no backward pass of it on a CPU."""
@@ -152,6 +228,27 @@ def test_compiled_flex_attention_is_the_block_mask() -> None:
     expected = logits(model, list(ROWS))
     model.set_attn_implementation("flex_attention")
     assert float((logits(model, list(ROWS)) - expected).abs().max()) <= TOLERANCE
+
+
+def test_a_batch_goes_to_a_gpu_without_waiting_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the copies: each is from pinned memory, and not waited for."""
+    pinned: list[torch.Tensor] = []
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor)
+        return tensor
+
+    def to(tensor: torch.Tensor, device: torch.device, non_blocking: bool = False) -> torch.Tensor:
+        assert (device.type, non_blocking) == ("cuda", True)
+        assert any(tensor is other for other in pinned)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    inputs, labels, sources = collate([*ROWS, None], SEQ_LEN, True, 7, torch.device("cuda"), True)
+    sent = [*(t for t in inputs.values() if isinstance(t, torch.Tensor)), labels, sources]
+    assert {id(t) for t in sent} == {id(t) for t in pinned}
+    assert sources.tolist() == [0, 0, 0, 7]
 
 
 CALLS: list[list[int]] = []

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import deepspeed
 import pytest
 import torch
 from deepspeed.utils import safe_get_full_grad
@@ -131,11 +132,34 @@ def test_ranks_add_gradients_up_in_fp32_unless_asked() -> None:
     assert deepspeed_config(Train(deepspeed=raw), 1, 1)["communication_data_type"] == "bf16"
 
 
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_steps_do_not_wait_for_the_device(zero: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed's timers would make each pass wait for the one before, from the third step on."""
+    waited: list[None] = []
+    accelerator = type(deepspeed.get_accelerator())
+    monkeypatch.setattr(accelerator, "synchronize", lambda *_: waited.append(None))
+    engine = accumulated(2, "fp32", zero)
+    for _ in range(4):
+        engine.step(0.001)
+        ids = torch.zeros(1, 32, dtype=torch.int64)
+        for last in (False, True):
+            engine.backward(engine.forward(input_ids=ids).float().logsumexp(-1).sum())
+            if not last:
+                engine.advance()
+    assert not waited
+
+
 def test_a_rank_takes_its_own_device_before_it_joins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in: collectives of NCCL go through the current device."""
+    """A stand-in: collectives of NCCL go through the current device. A rank without one says so."""
     done: list[Any] = []
 
     class Accelerator:
+        def device_name(self) -> str:
+            return "cuda"
+
+        def device_count(self) -> int:
+            return 4
+
         def set_device(self, index: int) -> None:
             done.append(index)
 
@@ -149,3 +173,15 @@ def test_a_rank_takes_its_own_device_before_it_joins(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("LOCAL_RANK", "3")
     join_ranks(PATIENCE)
     assert done == [3, "joined"]
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(UserError, match=r"rank 4 of .* finds 4 GPUs") as refused:
+        join_ranks(PATIENCE)
+    assert refused.value.hint == "set train.ranks: 4"
+    assert len(done) == 2
+
+
+def test_a_cpu_has_no_name_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run on the CPU of a machine with GPUs: no MFU against a GPU that is not used."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
+    assert engine_file.device_name() is None

@@ -197,8 +197,12 @@ def test_a_signal_ends_a_measurement_and_the_run_goes_on_later(
     assert [row["step"] for row in read_metrics(run / "heldout.jsonl")] == [0, 4, 8, 12]
     assert rows_of(run, "loss") == rows_of(whole, "loss")
     asked = 0
-    assert run_job(job, lambda: False)
+    (run / "lineage.json").unlink()
+    exported: list[bool] = []
+    assert run_job(job, lambda: False, lambda: exported.append((run / "lineage.json").exists()))
     assert asked == 0  # what was measured is not measured again
+    assert exported == [False]  # ranks part before the export, which the first one makes alone
+    assert (run / "lineage.json").is_file()
 
 
 def test_a_broken_budget_warns_and_never_stops(

@@ -1,5 +1,7 @@
 """Launchers: torchrun on two agents, Slurm scripts, hostfiles."""
 
+import base64
+import json
 import os
 import shlex
 import socket
@@ -11,10 +13,19 @@ from typing import Any
 
 import pytest
 from conftest import tiny_recipe, write_recipe
+from deepspeed.launcher import runner
 from one_rank import rows_of
 
 from configs import Train, UserError
-from pretrain.launchers import Host, hosts, require_shape, slurm_script
+from pretrain import launch
+from pretrain.launchers import (
+    Host,
+    deepspeed_command,
+    hosts,
+    require_shape,
+    slurm_script,
+    visible_gpus,
+)
 
 
 def recipe(tiny: Path, home: Path, name: str, **train: Any) -> Path:
@@ -98,6 +109,50 @@ def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(tmp_path: Path
         assert after["--master-port"] == "20123"
         assert after["--shutdown-timeout"] == "120"
     assert len(lines) == 2
+
+
+def test_the_launcher_takes_the_gpus_that_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed's own launcher, up to where it starts processes, on a machine of eight."""
+    started: list[list[str]] = []
+
+    class StartedError(Exception):
+        pass
+
+    def start(command: list[str], **_: object) -> None:
+        started.append(command)
+        raise StartedError
+
+    monkeypatch.setattr(type(runner.get_accelerator()), "device_count", lambda _: 8)
+    monkeypatch.setattr(runner.subprocess, "Popen", start)
+    for visible, gpus in (("6,2,5", [2, 6]), (None, [0, 1])):
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        command = deepspeed_command(Path("job.json"), 2, 1, gpus=visible_gpus(visible, 2))
+        with pytest.raises(StartedError):
+            runner.main(command[1:])
+        [world] = [word for word in started[-1] if word.startswith("--world_info=")]
+        told = json.loads(base64.urlsafe_b64decode(world.partition("=")[2]))
+        assert told == {"localhost": gpus}
+
+
+def test_gpus_that_cannot_be_taken_are_refused() -> None:
+    for visible, part in (("GPU-ab12,1", "by their numbers"), ("3", "allows 1 GPUs")):
+        with pytest.raises(UserError, match=part):
+            visible_gpus(visible, 2)
+
+
+def test_a_run_that_may_see_no_gpu_shares_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_GPU_FILES", ("/proc",))
+    for train, visible, on_cpu in (
+        (Train(), None, False),
+        (Train(), "1", False),
+        (Train(), "", True),
+        (Train(device="cuda"), "", False),
+        (Train(device="cpu"), "1", True),
+    ):
+        inherited = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+        chosen = launch.environment(inherited, train)
+        assert (chosen.get("DS_ACCELERATOR") == "cpu") == ("OMP_NUM_THREADS" in chosen) == on_cpu
 
 
 def test_hostfile_lines() -> None:

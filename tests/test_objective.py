@@ -240,6 +240,15 @@ def test_a_fused_run_is_the_plain_one(
     assert rows_of(fused, "loss") == pytest.approx(rows_of(whole, "loss"), abs=1e-6)
 
 
+def test_a_torch_without_the_fused_loss_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first step, of a torch before 2.13."""
+    monkeypatch.delattr(torch.nn, "LinearCrossEntropyOptions")
+    monkeypatch.delattr(torch.nn.functional, "linear_cross_entropy")
+    with pytest.raises(UserError, match=r"fused: torch .* has no linear_cross_entropy"):
+        chunked_head(tiny_model(), z_loss=0.0, fused=True)
+    chunked_head(tiny_model(), z_loss=0.0)
+
+
 @pytest.mark.parametrize(
     ("keys", "says"),
     [

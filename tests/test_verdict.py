@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from conftest import ALLOY, tiny_recipe, write_recipe
 from one_rank import joined, rows_of, train_here
 
@@ -207,24 +208,44 @@ def test_words_of_a_larger_world_do_not_count(trained: tuple[Path, Any], tmp_pat
     assert silent_ranks(tmp_path, 2) == []
 
 
-def test_a_start_that_does_not_hold_the_run_leaves_no_error_in_it(
-    trained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def rank_that_fails(
+    error: Exception, trained: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under torchrun, where no command asks for the lock before the ranks do."""
+    """Let ``worker.main`` be a rank whose job raises ``error``, and raise what it leaves with."""
 
     def leave(code: int) -> None:
         raise SystemExit(code)
 
     def broken(*_: Any) -> None:
-        raise UserError("no such thing", "another")
+        raise error
 
-    job = read_job(trained[0] / "job.json").model_copy(update={"run": str(tmp_path)})
+    job = read_job(trained / "job.json").model_copy(update={"run": str(run)})
     monkeypatch.setattr(sys, "argv", ["worker", "--job", str(write_job(job))])
     monkeypatch.setattr("os._exit", leave)
     monkeypatch.setattr(worker, "StopFlag", lambda: lambda: False)
     monkeypatch.setattr(worker, "join_ranks", lambda _: None)
     monkeypatch.setattr(worker, "run_job", broken)
     monkeypatch.setattr(worker, "_LOCK_PATIENCE_S", 0)
+
+
+def test_a_gpu_without_memory_is_said_with_what_helps(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.\nSee the manual")
+    rank_that_fails(full, trained[0], tmp_path, monkeypatch)
+    with pytest.raises(SystemExit, match="1"):
+        worker.main()
+    told = json.loads((tmp_path / ERROR).read_text())
+    assert told["message"] == "rank 0: CUDA out of memory. Tried to allocate 9.00 GiB."
+    assert "chunked" in told["hint"]
+
+
+def test_a_start_that_does_not_hold_the_run_leaves_no_error_in_it(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under torchrun, where no command asks for the lock before the ranks do."""
+
+    rank_that_fails(UserError("no such thing", "another"), trained[0], tmp_path, monkeypatch)
     with held(tmp_path, 0), pytest.raises(SystemExit, match="2"):
         worker.main()
     assert not (tmp_path / ERROR).exists()
