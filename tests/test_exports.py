@@ -64,6 +64,11 @@ def test_export_has_the_logits_of_the_live_model(
     assert float(expected.std()) > 1e-3, "logits that do not depend on anything"
 
 
+def test_exports_are_read_by_whom_the_folder_says(run: Path) -> None:
+    modes = {file.stat().st_mode & 0o777 for file in (run / "export").iterdir()}
+    assert modes == {(run / "export").stat().st_mode & 0o666}
+
+
 @pytest.fixture(scope="module")
 def run(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished run that tests only read, with a checkpoint at each of its three steps."""
