@@ -19,7 +19,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from checkpoints.folder import Checkpoint, chosen, is_alloy
 from checkpoints.tensors import BUFFERS, WEIGHTS, persistent_buffers, read
 from configs import Base, UserError
-from pretrain.architecture import architecture_config
+from pretrain.architecture import architecture_config, refused
 
 _RESIDUAL_OUTPUTS = (
     *("o_proj.weight", "down_proj.weight"),  # Llama and its kin
@@ -95,7 +95,10 @@ def _random(
 ) -> PreTrainedModel:
     config = architecture_config(architecture, vocab_size, eos_id)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    try:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (ValueError, KeyError) as error:  # heads that do not divide, an unknown activation
+        raise refused(error) from None
     return _check(model, vocab_size, "base.architecture")
 
 
