@@ -79,7 +79,8 @@ def sentence(cell: dict[str, Any], step: int | None, revision: str | None) -> st
     )
     random = cell["weights"] == "random"
     weights = "random weights" if random else f"weights of {cell['weights']}"
-    warm = f" after {cell['warmup_steps']:,} steps of warm-up" if cell["warmup_steps"] else ""
+    many = cell["warmup_steps"]
+    warm = f" after {many:,} step{'s' * (many > 1)} of warm-up" if many else ""
     return (
         f"{weights}{at}; moments {cell['moments']}; "
         f"rate {cell['rate']}, {cell['peak_lr']:.4g}{warm} ({cell['reason']}); {counters}"
