@@ -51,18 +51,23 @@ def footprint(
     }
 
 
-def disk_lines(disk: dict[str, Any] | None) -> list[str]:
-    """The footprint for people, with a warning where the disk has less."""
+def disk_lines(disk: dict[str, Any] | None, arms: int = 0) -> list[str]:
+    """The footprint for people, of all arms of a sweep; with a warning where the disk has less."""
     if disk is None:
         return []
-    line = (
-        f"disk: {disk['bytes'] / _GB:,.3g} GB at most: checkpoints of "
-        f"{disk['checkpoint_bytes'] / _GB:,.3g} GB, {disk['checkpoints']} at once, and the export "
-        f"of {disk['export_bytes'] / _GB:,.3g} GB"
+    size, checkpoint, export, free = (
+        f"{disk[key] / _GB:,.3g} GB"
+        for key in ("bytes", "checkpoint_bytes", "export_bytes", "free_bytes")
     )
-    if disk["bytes"] <= disk["free_bytes"]:
-        return [line]
-    return [line, f"warning: {disk['free_bytes'] / _GB:,.3g} GB are free there"]
+    line = (
+        f"disk: {size} at most: checkpoints of {checkpoint}, {disk['checkpoints']} at once, and "
+        f"the export of {export}"
+    )
+    if arms:
+        total = arms * disk["bytes"] / _GB
+        line += f"; about {total:,.3g} GB for {arms} arms"
+    short = disk["free_bytes"] < max(1, arms) * disk["bytes"]
+    return [line, *([f"warning: {free} are free there"] if short else [])]
 
 
 def _weights(start: StartPoint, reached: Checkpoint | None) -> int | None:

@@ -89,6 +89,8 @@ def test_the_plan_tells_what_is_written(run: Path, tiny: Path, tmp_path: Path) -
     (line,) = disk_lines(disk)
     assert line.startswith("disk: ")
     assert "are free" in disk_lines({**disk, "free_bytes": disk["bytes"] - 1})[1]
+    assert len(disk_lines({**disk, "free_bytes": 3 * disk["bytes"]}, arms=3)) == 1
+    assert "are free" in disk_lines({**disk, "free_bytes": 3 * disk["bytes"] - 1}, arms=3)[1]
 
 
 @pytest.fixture(scope="module")

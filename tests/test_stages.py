@@ -34,7 +34,7 @@ def test_every_stage_end_is_exported_and_measured_once(
     tree = tiny_recipe(tiny, tmp_path, train=train)
     tree["base"]["architecture"]["max_position_embeddings"] = 64
     recipe = parse_recipe(tree)
-    with pytest.raises(UserError, match="no stage has ended yet"):
+    with pytest.raises(UserError, match="no stage has ended yet; the first does after step 9"):
         evaluate_stages(recipe, plan_recipe(recipe), print)
     run = train_here(tree, monkeypatch)
     found = evaluate_stages(recipe, plan_recipe(recipe), print)

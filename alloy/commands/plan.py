@@ -29,7 +29,8 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     if as_json:
         emit(answer)
     else:
-        lines = [*start_lines(planned, reached), *disk_lines(answer["disk"])]
+        many = len(answer["sweep"]["arms"]) if answer["sweep"] else 0
+        lines = [*start_lines(planned, reached), *disk_lines(answer["disk"], many)]
         click.echo("\n".join([render(answer), *lines]))
 
 
