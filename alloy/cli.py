@@ -4,6 +4,7 @@ Verbs are imported when they are used, so that help and plans come without loadi
 """
 
 import importlib
+import logging
 import os
 import sys
 
@@ -64,6 +65,9 @@ def main() -> None:
     # Child processes (tokenizing, ranks) must not import packages from the working directory,
     # where a user may well have folders called evals or configs.
     os.environ["PYTHONSAFEPATH"] = "1"
+    # It is loaded by transformers, and warns of a missing GPU where nothing is trained. Ranks are
+    # processes of their own.
+    logging.getLogger("DeepSpeed").disabled = True
     try:
         code = cli.main(standalone_mode=False)
     except AlloyError as error:

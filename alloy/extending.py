@@ -109,7 +109,7 @@ def _refuse_other_rates(
     steps: int,
     keys: str,
 ) -> None:
-    stable, _ = first_steps(before[0])
+    stable, annealing = first_steps(before[0])
     plan, schedule = now
     _, anneal = first_steps(plan)
     trained = [
@@ -120,12 +120,19 @@ def _refuse_other_rates(
         return
     step = next(step for step in range(steps) if given[step] != trained[step])
     warmed = [lr_at(step, plan.steps, (stable, anneal), schedule) for step in range(steps)]
+    hint = "give the run another name, or set these back"
+    if warmed == trained:
+        keeps = warmup_hint(stable, plan.steps)
+        hint = f"schedule.warmup {keeps} keeps the warm-up of {stable} steps"
+    elif 0 < annealing < steps and warmed[:annealing] == trained[:annealing]:
+        hint = (
+            f"it began to anneal after step {annealing}: give another name and base: {{model: "
+            f"{run}, step: {annealing}, start: weights+moments, data: continued}}"
+        )
     raise UserError(
         f"{run}: step {step + 1} was trained with a learning rate of {trained[step]:.6g}, the "
         f"recipe now gives {given[step]:.6g} ({keys})",
-        f"schedule.warmup {warmup_hint(stable, plan.steps)} keeps the warm-up of {stable} steps"
-        if warmed == trained
-        else "give the run another name, or set these back",
+        hint,
     )
 
 

@@ -1,5 +1,6 @@
 """A model named in a recipe to a folder on this machine."""
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from httpx2 import HTTPError
@@ -17,7 +18,8 @@ def local_model(model: str, revision: str | None, weights: bool) -> Path:
     """The folder of ``model``: itself where it is one, else its snapshot from the hub.
 
     ``weights`` also fetches the safetensors files; pickled weights are never fetched. Raises
-    UserError where there is neither such a folder nor such a revision on the hub.
+    UserError for a folder that is no model, and where there is neither such a folder nor such a
+    revision on the hub.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -25,6 +27,11 @@ def local_model(model: str, revision: str | None, weights: bool) -> Path:
             raise UserError(
                 f"{model} is a folder, which has no revision '{revision}'",
                 "leave the revision out, or give a hub id",
+            )
+        if not (folder / "config.json").is_file() and not is_alloy(folder):
+            raise UserError(
+                f"{model} is a folder without config.json, so no model",
+                "give a Hugging Face folder, the folder of an Alloy run, or a hub id",
             )
         return folder
     patterns = [*_DESCRIPTION, *(_WEIGHTS if weights else ())]
@@ -35,8 +42,14 @@ def local_model(model: str, revision: str | None, weights: bool) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "not reachable"
         raise UserError(
             f"{model}{at}: no such folder, and not to be had from the hub: {reason}",
-            "check the name and the revision",
+            _nearest_folder(folder) or "check the name and the revision",
         ) from None
+
+
+def _nearest_folder(folder: Path) -> str | None:
+    around = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    near = get_close_matches(folder.name, [p.name for p in around if p.is_dir()], 1)
+    return f"did you mean {folder.parent / near[0]}?" if near else None
 
 
 def local_tokenizer(name: str) -> str:

@@ -5,6 +5,7 @@ how such models are usually made.
 """
 
 import re
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -102,6 +103,14 @@ def open_models() -> tuple[OpenModel, ...]:
 
 def known_model(name: str) -> OpenModel | None:
     return next((m for m in open_models() if name == m.id or name in m.also), None)
+
+
+def nearest_model(name: str) -> str | None:
+    """The id in the catalog that ``name`` may be meant for, with or without its organisation."""
+    ids = {entry for m in open_models() for entry in (m.id, *m.also)}
+    short = {entry.rpartition("/")[2].lower(): entry for entry in sorted(ids)}
+    near = get_close_matches(name.rpartition("/")[2].lower(), short, 1)
+    return short[near[0]] if near else None
 
 
 def published_scores(name: str, revision: str | None) -> list[dict[str, Any]]:

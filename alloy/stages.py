@@ -15,6 +15,7 @@ from checkpoints.export import export_folder
 from checkpoints.folder import chosen, pinned_steps, step_name
 from configs import Recipe, UserError
 from pretrain.model import model_from
+from pretrain.schedule import stage_ends
 
 
 def evaluate_stages(
@@ -28,7 +29,11 @@ def evaluate_stages(
     run = run_folder(recipe)
     ends = sorted(pinned_steps(run / "checkpoints"))
     if not ends:
-        raise UserError(f"{run}: no stage has ended yet", "train the recipe first")
+        first = stage_ends(planned.plan)[0]
+        raise UserError(
+            f"{run}: no stage has ended yet; the first does after step {first}",
+            "train the recipe, or wait for it",
+        )
     found = {}
     for step in ends:
         name = step_name(step)

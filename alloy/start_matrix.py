@@ -77,9 +77,12 @@ def sentence(cell: dict[str, Any], step: int | None, revision: str | None) -> st
         if cell["counters"] == "kept"
         else "data begins anew"
     )
-    warm = f" after {cell['warmup_steps']:,} steps of warm-up" if cell["warmup_steps"] else ""
+    random = cell["weights"] == "random"
+    weights = "random weights" if random else f"weights of {cell['weights']}"
+    many = cell["warmup_steps"]
+    warm = f" after {many:,} step{'s' * (many > 1)} of warm-up" if many else ""
     return (
-        f"weights of {cell['weights']}{at}; moments {cell['moments']}; "
+        f"{weights}{at}; moments {cell['moments']}; "
         f"rate {cell['rate']}, {cell['peak_lr']:.4g}{warm} ({cell['reason']}); {counters}"
     )
 

@@ -13,7 +13,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from checkpoints.folder import MANIFEST, sync_folder, sync_tree
+from checkpoints.folder import MANIFEST, share_as_folder, sync_folder, sync_tree
 from configs import CheckFailed, UserError
 
 LOGIT_TOLERANCE = 1e-5
@@ -36,6 +36,8 @@ def export_folder(model: PreTrainedModel, tokenizer: str, target: Path) -> None:
     try:
         model.save_pretrained(staging)
         loaded.save_pretrained(staging)
+        for file in staging.glob("*.safetensors"):
+            share_as_folder(file)
         sync_tree(staging)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staging, ignore_errors=True)

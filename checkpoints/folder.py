@@ -113,6 +113,11 @@ def write_json(path: Path, value: Any) -> None:
     sync_folder(path.parent)
 
 
+def share_as_folder(file: Path) -> None:
+    """Let read a file who may read its folder: safetensors writes for its owner alone."""
+    file.chmod(file.parent.stat().st_mode & 0o666)
+
+
 def sync_tree(path: Path) -> None:
     """Flush a folder and all in it to disk, for files that others wrote."""
     for below in path.rglob("*"):

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from checkpoints.folder import Checkpoint
+from checkpoints.folder import Checkpoint, share_as_folder
 
 WEIGHTS, EXP_AVG, EXP_AVG_SQ = "weights", "exp_avg", "exp_avg_sq"
 KINDS = (WEIGHTS, EXP_AVG, EXP_AVG_SQ)
@@ -46,6 +46,7 @@ def write(path: Path, tensors: Mapping[tuple[str, str], torch.Tensor]) -> None:
     """Write {(kind, name): tensor} to one file; floats are fp32."""
     flat = {f"{kind}/{name}": t.contiguous().cpu() for (kind, name), t in tensors.items()}
     save_file(flat, path)
+    share_as_folder(path)
 
 
 def read(checkpoint: Checkpoint, kind: str) -> Iterator[tuple[str, torch.Tensor]]:

@@ -128,7 +128,10 @@ def slurm_script(name: str, run: Path, train: Train) -> str:
             'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
             "port=$((20000 + SLURM_JOB_ID % 10000))  # jobs may share a node",
             "export first port",
-            f"srun --kill-on-bad-exit=1 bash -c {shlex.quote('exec ' + command)}",
+            # What sbatch was given: srun takes no account of it, and would confine all ranks of a
+            # node to one CPU.
+            "cpus=${SLURM_CPUS_PER_TASK:+--cpus-per-task=$SLURM_CPUS_PER_TASK}",
+            f"srun --kill-on-bad-exit=1 $cpus bash -c {shlex.quote('exec ' + command)}",
             "",
         ]
     )

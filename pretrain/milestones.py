@@ -8,17 +8,7 @@ from mixing.plan import Plan
 from mixing.seek import Order
 from pretrain.job import Job
 from pretrain.loop import Progress
-from pretrain.schedule import first_steps, lr_at
-
-
-def stage_ends(plan: Plan) -> list[int]:
-    """Step counts at which a stage ends: before and after each anneal too."""
-    following = [phase.name for phase in plan.phases[1:]] + [""]
-    return [
-        phase.first_step + phase.steps
-        for phase, after in zip(plan.phases, following, strict=True)
-        if phase.name != "warmup" or after == "anneal"
-    ]
+from pretrain.schedule import first_steps, lr_at, stage_ends
 
 
 def pinned(job: Job, plan: Plan) -> frozenset[int]:

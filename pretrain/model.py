@@ -18,7 +18,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 from checkpoints.folder import Checkpoint, chosen, is_alloy
 from checkpoints.tensors import BUFFERS, WEIGHTS, persistent_buffers, read
 from configs import Base, UserError
-from pretrain.architecture import architecture_config
+from pretrain.architecture import architecture_config, refused
 from pretrain.pretrained import pretrained_model
 
 _RESIDUAL_OUTPUTS = (
@@ -115,7 +115,10 @@ def _random(
 ) -> PreTrainedModel:
     config = architecture_config(architecture, vocab_size, eos_id)
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    try:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except (ValueError, KeyError) as error:  # heads that do not divide, an unknown activation
+        raise refused(error) from None
     return _check(model, vocab_size, "base.architecture")
 
 

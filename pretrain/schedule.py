@@ -57,6 +57,16 @@ def first_steps(plan: Plan) -> tuple[int, int]:
     return next(after_warmup, plan.steps), first.get("anneal", plan.steps)
 
 
+def stage_ends(plan: Plan) -> list[int]:
+    """Step counts at which a stage ends: before and after each anneal too."""
+    following = [phase.name for phase in plan.phases[1:]] + [""]
+    return [
+        phase.first_step + phase.steps
+        for phase, after in zip(plan.phases, following, strict=True)
+        if phase.name != "warmup" or after == "anneal"
+    ]
+
+
 def curve(plan: Plan, schedule: Schedule) -> list[dict[str, float]]:
     """The learning rate at the first and last step of each phase."""
     bounds = first_steps(plan)

@@ -106,8 +106,19 @@ def progress_line(row: dict[str, Any], steps: int) -> str:
     skipped = "" if row["applied"] else "  NON-FINITE GRADIENTS, step not applied"
     return (
         f"step {row['step']}/{steps}  loss {row['loss']:.4f}  lr {row['lr']:.3g}  "
-        f"{row['tokens_per_second']:,.0f} tokens/s{used}{mixed}  {left:,.0f} s left{skipped}"
+        f"{row['tokens_per_second']:,.0f} tokens/s{used}{mixed}  {duration(left)} left{skipped}"
     )
+
+
+def duration(seconds: float) -> str:
+    """For people: seconds up to two minutes, then minutes, hours, days with the part below."""
+    if round(seconds) <= 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    hours, days = minutes // 60, minutes // 1440
+    if hours == 0:
+        return f"{minutes} min"
+    return f"{hours} h {minutes % 60} min" if days == 0 else f"{days} d {hours % 24} h"
 
 
 def say(line: str) -> None:

@@ -52,7 +52,8 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with domain.jsonl, general.jsonl, retention.jsonl and tokenizer.json."""
+    """A folder with domain.jsonl, general.jsonl, retention.jsonl, and tokenizer.json and
+    config.json, by which it is also a base of which no weights are asked."""
     folder = tmp_path_factory.mktemp("tiny")
     rng = random.Random(7)
     for name, documents, longest in (
@@ -63,6 +64,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [_row(name, i, rng, longest) for i in range(documents)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     train_tokenizer(folder / "tokenizer.json")
+    (folder / "config.json").write_text('{"model_type": "llama", "vocab_size": 400}')
     return folder
 
 

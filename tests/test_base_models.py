@@ -24,12 +24,12 @@ from alloy.merging import average_last, merge_between, merge_residual, open_part
 from checkpoints.export import LOGIT_TOLERANCE
 from checkpoints.folder import chosen
 from checkpoints.tensors import BUFFERS, EXP_AVG, read
-from configs import UserError
+from configs import Base, UserError
 from mixing.tokenizer import load_tokenizer
 from pretrain.architecture import architecture_config
 from pretrain.engine import Engine
 from pretrain.job import JOB, read_job
-from pretrain.model import model_from, pretrained_model
+from pretrain.model import load_start, model_from, pretrained_model
 
 STEP_TOKENS = 8 * 32
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -336,6 +336,27 @@ def test_unknown_keys_of_an_architecture(
 ) -> None:
     with pytest.raises(UserError, match=message):
         architecture_config({"model_type": model_type, **keys}, 400, 0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"model_type": "lama", **LLAMA}, "'lama' is no causal .*did you mean llama"),
+        ({"model_type": "t5"}, "'t5' is no causal language model"),
+        ({"model_type": "llama", **LLAMA, "num_attention_heads": 3}, "not a multiple of"),
+        ({"model_type": "gpt2", "n_embd": 32, "n_head": 5, "n_layer": 1}, "must be divisible"),
+        ({"model_type": "llama", **LLAMA, "hidden_act": "silo"}, "silo"),
+    ],
+)
+def test_architectures_that_cannot_be_are_refused_in_a_line(
+    keys: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        load_start(Base(architecture=keys), 400, 0, 0)
+    told = f"{refused.value.message}; {refused.value.hint}"
+    assert re.search(line, told)
+    assert "\n" not in told
+    assert len(told) < 200
 
 
 @pytest.mark.parametrize(

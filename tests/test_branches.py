@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import tiny_recipe
 from one_rank import joined, rows_of, train_and_stop, train_here
 
@@ -262,6 +263,23 @@ def test_another_past_is_refused_with_its_keys(
     told = f"{refused.value.message} {refused.value.hint}"
     assert all(part in told for part in parts), told
     assert contents(trunk) == kept
+
+
+def test_a_run_that_has_annealed_is_gone_on_from_by_following_the_hint(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = {"zero": 2, "precision": "fp32", "ranks": 1, "micro_batch_rows": 2}
+    tree = trunk_recipe(tiny, tmp_path, train=train, schedule=schedule(8, 0.25, anneal=0.25))
+    train_here(tree, monkeypatch)
+    with pytest.raises(UserError, match=r"step 1 .*learning rate") as refused:
+        train_here({**tree, "schedule": schedule(16, 0.25, anneal=0.25)}, monkeypatch)
+    assert refused.value.hint.startswith("it began to anneal after step 6")
+    base = yaml.safe_load(refused.value.hint.partition("base: ")[2])
+    rate = {"peak_lr": "continued", "anneal": 0.25}
+    branch = {**tree, "name": "longer", "base": base, "schedule": schedule(10) | rate}
+    start = plan_recipe(parse_recipe(branch)).start
+    assert start.parent is not None
+    assert (start.parent["step"], start.schedule.peak_lr) == (6, PEAK)
 
 
 def test_a_run_without_warm_up_is_made_longer_by_following_the_hints(

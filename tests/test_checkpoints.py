@@ -29,6 +29,13 @@ def test_round_trip(tmp_path: Path) -> None:
     assert not list(tensors.read(found, tensors.EXP_AVG))
 
 
+def test_who_may_read_the_folder_may_read_the_tensors(tmp_path: Path) -> None:
+    (tmp_path / "step").mkdir(mode=0o750)
+    path = tmp_path / "step" / tensors.file_name(0)
+    tensors.write(path, {(tensors.WEIGHTS, "a"): torch.zeros(1)})
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest"])
 def test_damage_is_named_and_the_one_before_is_taken(tmp_path: Path, damage: str) -> None:
     publish(tmp_path, 1)

@@ -11,12 +11,15 @@ from conftest import tiny_recipe
 from one_rank import engines_made, joined, train_here
 from transformers import AutoModelForCausalLM
 
+from alloy.footprint import disk_lines, footprint
 from alloy.merging import average_last, merge_between, merge_residual, open_part, told
+from alloy.planning import plan_recipe
 from checkpoints.export import LOGIT_TOLERANCE
 from checkpoints.folder import open_checkpoint, step_name
 from checkpoints.merge import between, mean, residual
 from checkpoints.tensors import WEIGHTS, read
 from configs import UserError
+from configs.load import parse_recipe
 
 STEP_TOKENS = 8 * 32
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -62,6 +65,32 @@ def test_export_has_the_logits_of_the_live_model(
         found = reloaded.eval()(ids).logits
     assert float((found - expected).abs().max()) <= LOGIT_TOLERANCE
     assert float(expected.std()) > 1e-3, "logits that do not depend on anything"
+
+
+def test_exports_are_read_by_whom_the_folder_says(run: Path) -> None:
+    modes = {file.stat().st_mode & 0o777 for file in (run / "export").iterdir()}
+    assert modes == {(run / "export").stat().st_mode & 0o666}
+
+
+def test_the_plan_tells_what_is_written(run: Path, tiny: Path, tmp_path: Path) -> None:
+    """Of a run from the folder of a finished one, whose files it will be as large as."""
+    tree = recipe(tiny, tmp_path, "llama") | {"base": {"model": str(run / "export")}}
+    described = parse_recipe(tree)
+    planned = plan_recipe(described)
+    disk = footprint(described, planned.start, planned.plan, None)
+    assert disk is not None
+    written = sorted((run / "checkpoints").glob("step_*"))
+    sizes = [sum(f.stat().st_size for f in step.glob("*.safetensors")) for step in written]
+    headers = 20_000
+    assert disk["checkpoints"] == len(written)
+    assert disk["checkpoint_bytes"] <= min(sizes) <= max(sizes) < disk["checkpoint_bytes"] + headers
+    export = (run / "export" / "model.safetensors").stat().st_size
+    assert disk["export_bytes"] <= export < disk["export_bytes"] + headers
+    (line,) = disk_lines(disk)
+    assert line.startswith("disk: ")
+    assert "are free" in disk_lines({**disk, "free_bytes": disk["bytes"] - 1})[1]
+    assert len(disk_lines({**disk, "free_bytes": 3 * disk["bytes"]}, arms=3)) == 1
+    assert "are free" in disk_lines({**disk, "free_bytes": 3 * disk["bytes"] - 1}, arms=3)[1]
 
 
 @pytest.fixture(scope="module")

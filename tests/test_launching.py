@@ -39,7 +39,8 @@ def recipe(tiny: Path, home: Path, name: str, **train: Any) -> Path:
 def test_two_torchrun_agents_over_loopback(
     tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
 ) -> None:
-    """Two launchers, as on two machines: the losses of two ranks under one launcher."""
+    """Two launchers, as on two machines or in two pods of an indexed Job: the losses of two ranks
+    under one launcher."""
     done = alloy("train", recipe(tiny, tmp_path, "one", ranks=2))
     assert done.returncode == 0, done.stderr
     path = recipe(tiny, tmp_path, "two", nodes=2)
@@ -56,10 +57,14 @@ def test_two_torchrun_agents_over_loopback(
         (True, False),
         (False, True),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pod = lines[0].replace("--node-rank 0", "--node-rank $JOB_COMPLETION_INDEX")
     agents = [
-        subprocess.Popen(["bash", "-c", f"env {line}"], env=environment, cwd=tmp_path)
-        for line in lines
+        subprocess.Popen(
+            ["sh", "-c", f"exec env {pod}"],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "JOB_COMPLETION_INDEX": str(index)},
+            cwd=tmp_path,
+        )
+        for index in range(2)
     ]
     assert [agent.wait(timeout=1200) for agent in agents] == [0, 0]
     assert rows_of(tmp_path / "two", "loss") == rows_of(tmp_path / "one", "loss")
@@ -80,21 +85,28 @@ def test_slurm_script(tiny: Path, tmp_path: Path, alloy: Callable[..., Any]) -> 
     assert (refused.returncode, "--dry-run" in refused.stderr) == (2, True)
 
 
-def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("cpus", "passed"), [("96", ["--cpus-per-task=96"]), (None, [])])
+def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(
+    tmp_path: Path, cpus: str | None, passed: list[str]
+) -> None:
     """Under stand-ins for srun and scontrol: what each node would run."""
     script = slurm_script("a/b", tmp_path, Train(nodes=2, ranks=4))
     assert "--gpus-per-node=4" in script
     (tmp_path / "scontrol").write_text("#!/bin/sh\nprintf 'node7\\nnode8\\n'\n")
     (tmp_path / "srun").write_text(
-        "#!/bin/bash\nshift 3\nfor SLURM_NODEID in 0 1; do export SLURM_NODEID; "
+        '#!/bin/bash\nwhile [ "$1" != bash ]; do echo "$1" >> options; shift; done; shift 2\n'
+        "for SLURM_NODEID in 0 1; do export SLURM_NODEID; "
         'bash -c "${1/exec/echo}"; done\n'
     )
     for name in ("scontrol", "srun"):
         (tmp_path / name).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    slurm = {"SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "30123"}
+    slurm |= {"SLURM_CPUS_PER_TASK": cpus} if cpus else {}
     done = subprocess.run(
         ["bash", "-c", script],
-        env={**environment, "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_JOB_ID": "30123"},
+        cwd=tmp_path,
+        env={**environment, **slurm},
         capture_output=True,
         text=True,
         check=False,
@@ -109,6 +121,8 @@ def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(tmp_path: Path
         assert after["--master-port"] == "20123"
         assert after["--shutdown-timeout"] == "120"
     assert len(lines) == 2
+    options = (tmp_path / "options").read_text().splitlines()
+    assert options == ["--kill-on-bad-exit=1", *passed]
 
 
 def test_the_launcher_takes_the_gpus_that_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,9 @@ def one_rank() -> Any:
 
 @pytest.fixture
 def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An exam, a domain test, a damaged source and a model beside the tiny corpus."""
+    """An exam, a domain test, a damaged source and a model beside the tiny corpus; the folder
+    itself is a base by its config."""
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     for split, rows in (("test", 6), ("dev", 5)):
         (tmp_path / "exam" / split).mkdir(parents=True)
         for subject in ("rivers", "stones"):

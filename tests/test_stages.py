@@ -16,7 +16,8 @@ from checkpoints.folder import chosen
 from checkpoints.tensors import WEIGHTS, read
 from configs import UserError
 from configs.load import parse_recipe
-from pretrain.milestones import stage_ends
+from pretrain.schedule import stage_ends
+from pretrain.watch import duration
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def test_every_stage_end_is_exported_and_measured_once(
     tree = tiny_recipe(tiny, tmp_path, train=train)
     tree["base"]["architecture"]["max_position_embeddings"] = 64
     recipe = parse_recipe(tree)
-    with pytest.raises(UserError, match="no stage has ended yet"):
+    with pytest.raises(UserError, match="no stage has ended yet; the first does after step 9"):
         evaluate_stages(recipe, plan_recipe(recipe), print)
     run = train_here(tree, monkeypatch)
     found = evaluate_stages(recipe, plan_recipe(recipe), print)
@@ -66,3 +67,19 @@ def test_there_is_a_checkpoint_before_and_after_each_anneal(
     tree = tiny_recipe(tiny, tmp_path)
     tree["schedule"] |= schedule
     assert stage_ends(plan_recipe(parse_recipe(tree, ())).plan) == ends
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (48.4, "48 s"),
+        (120.4, "120 s"),
+        (121, "2 min"),
+        (3_569, "59 min"),
+        (3_599, "1 h 0 min"),
+        (86_340, "23 h 59 min"),
+        (864_000 - 3_600, "9 d 23 h"),
+    ],
+)
+def test_time_left_is_told_in_units_of_its_size(seconds: float, told: str) -> None:
+    assert duration(seconds) == told

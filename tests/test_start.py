@@ -9,7 +9,9 @@ import pytest
 from conftest import tiny_recipe
 from one_rank import joined, rows_of, train_here
 
+from alloy import hub
 from alloy import open_models as catalog_file
+from alloy.hub import local_model
 from alloy.open_models import known_model, open_models, published_revisions
 from alloy.peak_rate import rate_after_open_model, rate_after_run
 from alloy.planning import plan_recipe
@@ -189,3 +191,23 @@ def test_catalog_verb(alloy: Any) -> None:
     assert "7.45e-05" in alloy("catalog", OLMO).stdout
     done = alloy("catalog", "someone/unknown")
     assert (done.returncode, "not in the catalog" in done.stderr) == (2, True)
+    assert f"did you mean {OLMO}?" in alloy("catalog", OLMO.rpartition("/")[2].lower()).stderr
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "trunk").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"without config\.json"):
+        local_model(str(tmp_path / "runs" / "trunk"), None, weights=False)
+
+
+def test_a_mistyped_folder_names_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(hub, "snapshot_download", unreachable)
+    (tmp_path / "trunk").mkdir()
+    with pytest.raises(UserError) as refused:
+        local_model(str(tmp_path / "trnk"), None, weights=False)
+    assert refused.value.hint == f"did you mean {tmp_path / 'trunk'}?"

@@ -5,7 +5,14 @@ from typing import Any
 import click
 
 from alloy.commands.shared import emit, table
-from alloy.open_models import OpenModel, habits, known_model, open_models, published_revisions
+from alloy.open_models import (
+    OpenModel,
+    habits,
+    known_model,
+    nearest_model,
+    open_models,
+    published_revisions,
+)
 from configs import UserError
 
 
@@ -26,7 +33,9 @@ def command(model: str | None, online: bool, as_json: bool) -> None:
         return
     found = known_model(model)
     if found is None and not online:
-        raise UserError(f"{model} is not in the catalog", "`alloy catalog` lists what is")
+        near = nearest_model(model)
+        hint = f"did you mean {near}?" if near else "`alloy catalog` lists what is"
+        raise UserError(f"{model} is not in the catalog", hint)
     answer: dict[str, Any] = {"catalog": found.model_dump(mode="json") if found else None}
     if online:
         answer["revisions"] = published_revisions(model)

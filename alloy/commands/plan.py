@@ -6,6 +6,7 @@ import click
 
 from alloy.arms import arms
 from alloy.commands.shared import emit, load, packing_lines, phase_table, recipe_options, table
+from alloy.footprint import disk_lines, footprint
 from alloy.planning import Planned, plan_recipe
 from alloy.repetition import repeated_recipes, repetition_line
 from alloy.sharing import course, shared_starts, shared_tokens
@@ -28,7 +29,9 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
     if as_json:
         emit(answer)
     else:
-        click.echo("\n".join([render(answer), *start_lines(planned, reached)]))
+        many = len(answer["sweep"]["arms"]) if answer["sweep"] else 0
+        lines = [*start_lines(planned, reached), *disk_lines(answer["disk"], many)]
+        click.echo("\n".join([render(answer), *lines]))
 
 
 def describe(recipe: Recipe, planned: Planned, reached: Checkpoint | None = None) -> dict[str, Any]:
@@ -73,6 +76,7 @@ def describe(recipe: Recipe, planned: Planned, reached: Checkpoint | None = None
         "phases": phases,
         "start": None if planned.start.base is None else described(planned.start, plan, reached),
         "learning_rate": curve(plan, planned.start.schedule),
+        "disk": footprint(recipe, planned.start, plan, reached),
         "sweep": None if recipe.sweep is None else _sweep(recipe),
     }
 

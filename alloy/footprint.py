@@ -1,0 +1,102 @@
+"""What a run writes to disk, told from its plan and its base without loading a model."""
+
+import json
+import math
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from alloy.hub import local_model
+from alloy.starting import StartPoint, run_folder
+from checkpoints.folder import Checkpoint, chosen, is_alloy
+from configs import Recipe
+from mixing.plan import Plan
+from pretrain.schedule import stage_ends
+
+_WEIGHT_BYTES = 4
+_CHECKPOINT_BYTES = 12
+"""Of a weight in fp32, alone and with both moments."""
+_GB = 10**9
+
+
+def footprint(
+    recipe: Recipe, start: StartPoint, plan: Plan, reached: Checkpoint | None
+) -> dict[str, Any] | None:
+    """Bytes of a checkpoint, how many are there at once, bytes of the run in the end at most.
+
+    None where the number of weights is not known: random weights of which no checkpoint is there,
+    and a hub model whose weights are not on this machine. ``reached`` is as in
+    ``start_matrix.described``.
+    """
+    weights = _weights(start, reached)
+    if weights is None:
+        return None
+    step_tokens = plan.batch_rows * plan.seq_len
+    pinned = set(stage_ends(plan))
+    loose: set[int] = set()
+    if recipe.train.checkpoint_tokens is not None:
+        every = max(1, recipe.train.checkpoint_tokens // step_tokens)
+        loose = set(range(every, plan.steps, every)) - pinned
+    # The one that is being written is there before the oldest goes.
+    kept = len(pinned) + min(recipe.train.keep_last + 1, len(loose))
+    checkpoint = _CHECKPOINT_BYTES * weights
+    return {
+        "weights": weights,
+        "checkpoint_bytes": checkpoint,
+        "checkpoints": kept,
+        "export_bytes": _WEIGHT_BYTES * weights,
+        "bytes": kept * checkpoint + _WEIGHT_BYTES * weights,
+        "free_bytes": _free(run_folder(recipe)),
+    }
+
+
+def disk_lines(disk: dict[str, Any] | None, arms: int = 0) -> list[str]:
+    """The footprint for people, of all arms of a sweep; with a warning where the disk has less."""
+    if disk is None:
+        return []
+    size, checkpoint, export, free = (
+        f"{disk[key] / _GB:,.3g} GB"
+        for key in ("bytes", "checkpoint_bytes", "export_bytes", "free_bytes")
+    )
+    line = (
+        f"disk: {size} at most: checkpoints of {checkpoint}, {disk['checkpoints']} at once, and "
+        f"the export of {export}"
+    )
+    if arms:
+        total = arms * disk["bytes"] / _GB
+        line += f"; about {total:,.3g} GB for {arms} arms"
+    short = disk["free_bytes"] < max(1, arms) * disk["bytes"]
+    return [line, *([f"warning: {free} are free there"] if short else [])]
+
+
+def _weights(start: StartPoint, reached: Checkpoint | None) -> int | None:
+    if reached is not None:
+        return _of_checkpoint(reached)
+    base = start.base
+    if base is None or base.model is None:
+        return None
+    folder = Path(base.model)
+    if is_alloy(folder):
+        return _of_checkpoint(chosen(folder, base.step, deep=False))
+    stored = sorted(local_model(base.model, base.revision, weights=False).glob("*.safetensors"))
+    return sum(_numbers(stored)) if stored else None
+
+
+def _of_checkpoint(checkpoint: Checkpoint) -> int:
+    return sum(_numbers(checkpoint.path.glob("*.safetensors"), prefix="weights/"))
+
+
+def _numbers(files: Iterable[Path], prefix: str = "") -> Iterable[int]:
+    """How many numbers each tensor has that is named so, from the headers alone."""
+    for path in files:
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, entry in header.items():
+            if name.startswith(prefix) and name != "__metadata__":
+                yield math.prod(entry["shape"])
+
+
+def _free(run: Path) -> int:
+    there = next(p for p in (run.absolute(), *run.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free
