@@ -13,6 +13,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.initialization import no_init_weights
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from checkpoints.folder import Checkpoint, chosen, is_alloy
@@ -89,7 +90,9 @@ def unfilled_model(checkpoint: Checkpoint) -> PreTrainedModel:
     """The model of a checkpoint before its weights are in it; on torch's meta device, only what is
     known of it: config, names and shapes of weights, settings of generation."""
     config = AutoConfig.from_pretrained(checkpoint.path)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with no_init_weights():  # a core draws a minute for 7B weights, all of which are then replaced
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.tie_weights()
     if (checkpoint.path / GENERATION_CONFIG_NAME).is_file():
         model.generation_config = GenerationConfig.from_pretrained(checkpoint.path)
     return model
