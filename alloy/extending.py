@@ -14,7 +14,7 @@ from alloy.planning import Planned
 from checkpoints.folder import Checkpoint, write_json
 from configs import Base, Data, Mix, Schedule, Train, UserError
 from mixing.plan import Plan
-from pretrain.run_folder import RECIPE, claim, differing_keys, never_trained
+from pretrain.run_folder import RECIPE, differing_keys, never_trained
 from pretrain.schedule import first_steps, lr_at
 
 EXTENSIONS = "extensions.json"
@@ -65,7 +65,7 @@ def take(run: Path, wanted: dict[str, Any], changes: list[dict[str, Any]]) -> No
         write_json(run / EXTENSIONS, changes)
     else:
         (run / EXTENSIONS).unlink(missing_ok=True)
-    claim(run, wanted)
+    write_json(run / RECIPE, wanted)
 
 
 def extensions(run: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from checkpoints import folder
 from checkpoints.export import export_folder
+from configs import UserError
 from evals.model_state import forward_tokens
 from mixing.corpus import Corpus, open_corpus
 from mixing.plan import Plan
@@ -34,7 +35,7 @@ from pretrain.watch import Watch, say_once
 
 def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     """Train the job from its newest good checkpoint, or from its start; True when complete."""
-    plan = Plan.from_json(json.loads((job.folder / "plan.json").read_text(encoding="utf-8")))
+    plan = _plan(job)
     tokenizer = load_tokenizer(job.tokenizer)
     ready = prepare(job, plan, tokenizer)
     engine, resumed, lengths = ready.engine, ready.resumed, ready.lengths
@@ -87,6 +88,14 @@ def run_job(job: Job, stop: Callable[[], bool]) -> bool:
     if complete and dist.get_rank() == 0:
         _finish(job, saver.root, plan.steps)
     return complete
+
+
+def _plan(job: Job) -> Plan:
+    """Raises UserError where it is of another start, which a kill ended between plan and job."""
+    plan = Plan.from_json(json.loads((job.folder / "plan.json").read_text(encoding="utf-8")))
+    if plan.hash != job.plan_hash:
+        raise UserError(f"{job.folder}: its plan is not that of its job", "run `alloy train` again")
+    return plan
 
 
 def _measure(

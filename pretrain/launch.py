@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
 
 from configs import Train, UserError
-from pretrain.job import ERROR, JOB, SHOWN, STOP_SIGNALS, Job, forget_words, write_job
+from pretrain.job import JOB, SHOWN, STOP_SIGNALS, Job
 from pretrain.launchers import WORKER, deepspeed_command, variables
 from pretrain.machines import reached, signal_ranks
 from pretrain.verdict import require_success
@@ -25,7 +26,7 @@ _SHOWN = re.compile(rf"(?:\S+: )?{re.escape(SHOWN)}(.*)")
 
 
 def run_ranks(job: Job, show: Callable[[str], None]) -> None:
-    """Run a job to its end; raises AlloyError where it failed or was stopped.
+    """Run a job that was written to its end; raises AlloyError where it failed or was stopped.
 
     Everything that the launcher and the ranks print goes to train.log in the run folder; the
     lines meant for people are passed to ``show``.
@@ -52,11 +53,9 @@ def run_ranks(job: Job, show: Callable[[str], None]) -> None:
 
 
 def prepared(job: Job) -> tuple[list[str], list[str]]:
-    """Write what the ranks are told; the launcher's command, and the machines that it reaches over
-    ssh. Raises UserError for a hostfile that does not fit."""
-    path = write_job(job).resolve()
-    (job.folder / ERROR).unlink(missing_ok=True)
-    forget_words(job.folder)
+    """The launcher's command, and the machines that it reaches over ssh. Raises UserError for a
+    hostfile that does not fit."""
+    told = (job.folder / JOB).resolve(), job.hash
     hostfile = None if job.train.hostfile is None else Path(job.train.hostfile)
     if hostfile is None and job.train.nodes > 1:
         raise UserError(
@@ -65,7 +64,7 @@ def prepared(job: Job) -> tuple[list[str], list[str]]:
         )
     machines = [] if hostfile is None else reached(hostfile, job.train)
     over = hostfile if machines else None
-    return deepspeed_command(path, job.train.ranks, _free_port(), over), machines
+    return deepspeed_command(told, job.train.ranks, _free_port(), over), machines
 
 
 def environment(inherited: Mapping[str, str], train: Train) -> dict[str, str]:
@@ -128,9 +127,13 @@ def _pass_signals(start: _Start) -> dict[int, signal.Handlers]:
 
 def _ranks_of(job: Path) -> list[psutil.Process]:
     """The ranks on this machine, of a launcher that is no more too."""
-    rank = ["-m", WORKER, "--job", str(job)]
     processes = psutil.process_iter(["cmdline"])  # None where another user's may not be read
-    return [p for p in processes if (p.info["cmdline"] or [])[-len(rank) :] == rank]
+    return [p for p in processes if _is_rank(p.info["cmdline"] or [], job)]
+
+
+def _is_rank(words: list[str], job: Path) -> bool:
+    """Not the launcher, whose line has --module."""
+    return ("-m", WORKER) in pairwise(words) and words[-2:] == ["--job", str(job)]
 
 
 def _follow(start: _Start, log: Path, show: Callable[[str], None]) -> list[str]:

@@ -1,7 +1,7 @@
 """The command lines that start ranks: one machine, several by a hostfile, torchrun, Slurm; pure.
 
-Every one of them starts ``-m pretrain.worker --job FILE``; the launcher's own environment says who
-is which rank. Alloy has no launcher of its own.
+Every one of them starts ``-m pretrain.worker [--hash HASH] --job FILE``; the launcher's own
+environment says who is which rank. Alloy has no launcher of its own.
 """
 
 import re
@@ -27,14 +27,17 @@ class Host:
     slots: int
 
 
-def deepspeed_command(job: Path, ranks: int, port: int, hostfile: Path | None = None) -> list[str]:
-    """The deepspeed launcher; over ssh where there is a hostfile."""
+def deepspeed_command(
+    told: tuple[Path, str], ranks: int, port: int, hostfile: Path | None = None
+) -> list[str]:
+    """The deepspeed launcher; over ssh where there is a hostfile. ``told`` is the job's file and
+    its hash, by which the ranks notice that another start has replaced it."""
     where = (
         ["--num_accelerators", str(ranks)] if hostfile is None else ["--hostfile", str(hostfile)]
     )
     return [
         *(str(Path(sys.executable).with_name("deepspeed")), *where, "--master_port", str(port)),
-        *("--no_local_rank", "--module", WORKER, "--job", str(job)),
+        *("--no_local_rank", "--module", WORKER, "--hash", told[1], "--job", str(told[0])),
     ]
 
 

@@ -63,5 +63,6 @@ def signal_line(number: int, job: Path) -> str:
     """The shell's line that signals the ranks of a job on one machine, and nothing else there."""
     # The first letter in brackets: the pattern must not match the line that holds it. The
     # launcher's own line has --module, and must not be signalled: it would end the ranks at once.
-    pattern = f" -m [{WORKER[0]}]{re.escape(WORKER[1:])} --job {re.escape(str(job))}$"
+    worker = f"[{WORKER[0]}]{re.escape(WORKER[1:])}"
+    pattern = f" -m {worker}( --hash [0-9a-f]+)? --job {re.escape(str(job))}$"
     return shlex.join(["pkill", f"-{number}", "-f", "--", pattern])

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from checkpoints.folder import last_good
 from configs import AlloyError, CheckFailed
-from mixing.plan import Plan
-from pretrain.job import ERROR, STOPPED, Job, silent_ranks
+from pretrain.job import ERROR, JOB, STOPPED, Job, read_job, silent_ranks
 from pretrain.run_folder import complete
 
 _RANK_ERROR = re.compile(r"^(?:\S+: )?\[rank\d+\]: [\w.]*(Error|Exception)\b")
@@ -17,6 +16,7 @@ _NCCL_GAVE_UP = re.compile(r"\[Rank (\d+)\] Watchdog caught collective operation
 def require_success(code: int, job: Job, tail: Sequence[str], *, stop_asked: bool = False) -> None:
     """Raises AlloyError unless the run is complete; ``code`` is the launcher's, ``tail`` the last
     lines of the log, ``stop_asked`` whether a signal of a stop was sent to it."""
+    read_job(job.folder / JOB, job.hash)  # what another start left says nothing of this one
     error = job.folder / ERROR
     if error.is_file():
         told = json.loads(error.read_text(encoding="utf-8"))
@@ -55,9 +55,8 @@ def _ranks(job: Job) -> int:
 
 
 def _is_complete(job: Job) -> bool:
-    plan = Plan.from_json(json.loads((job.folder / "plan.json").read_text(encoding="utf-8")))
     newest, _ = last_good(job.folder / "checkpoints", deep=False)
-    return complete(job.folder, plan.hash, newest)
+    return complete(job.folder, job.plan_hash, newest)
 
 
 def _last_error(tail: Sequence[str]) -> str:

@@ -4,8 +4,8 @@ import click
 
 from alloy.commands.shared import emit, load, recipe_options, show
 from alloy.training import prepare_run, run_folder, train_recipe
+from checkpoints.folder import JOB
 from configs import Recipe, UserError
-from pretrain.job import write_job
 from pretrain.launchers import slurm_script, torchrun_lines
 
 
@@ -42,7 +42,7 @@ def _prepare(recipe: Recipe, launcher: str, dry_run: bool, as_json: bool) -> Non
     job = prepare_run(recipe, show)
     if job is None:
         return
-    path = write_job(job).resolve()
+    path = (job.folder / JOB).resolve()
     if launcher == "slurm":
         script = path.with_name("slurm.sh")
         text = slurm_script(recipe.name, path.parent, recipe.train)
