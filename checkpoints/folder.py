@@ -106,6 +106,17 @@ def write_json(path: Path, value: Any) -> None:
     sync_folder(path.parent)
 
 
+def read_json(path: Path) -> Any:
+    """What ``write_json`` wrote. Raises UserError for a file that is none, or not all, of that."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # a character that is no UTF-8, too
+        raise UserError(
+            f"{path}: not JSON: {error}",
+            "it was written whole: put back a copy, or give the run another name",
+        ) from None
+
+
 def sync_tree(path: Path) -> None:
     """Flush a folder and all in it to disk, for files that others wrote."""
     for below in path.rglob("*"):

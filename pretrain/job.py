@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from checkpoints.folder import JOB, write_json
+from checkpoints.folder import JOB, read_json, write_json
 from configs import Base, Budget, Data, Evals, Schedule, Train, UserError
 from pretrain.run_folder import AnotherStartError
 
@@ -95,7 +95,7 @@ def silent_ranks(run: Path, ranks: int) -> list[int]:
     """Those of ``ranks`` that left no word, where others did because they waited in vain; words of
     ranks that are not among them are of an earlier start with more."""
     files = [path for rank in range(ranks) if (path := _word(run, rank)).is_file()]
-    words = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    words = [read_json(path) for path in files]
     if not any("timed out" in word["reason"].lower() for word in words):
         return []
     return sorted(set(range(ranks)) - {word["rank"] for word in words})
@@ -118,13 +118,12 @@ def read_job(path: Path, expected: str | None = None) -> Job:
     """Raises UserError where it is not there, on a machine that does not share the run folder, and
     AnotherStartError where it is not the one whose hash is ``expected``."""
     try:
-        text = path.read_text(encoding="utf-8")
+        job = Job.model_validate(read_json(path))
     except FileNotFoundError:
         raise UserError(
             f"{path} is not on {socket.gethostname()}",
             "set run_dir to a folder of a file system that all machines share",
         ) from None
-    job = Job.model_validate(json.loads(text))
     if expected not in (None, job.hash):
         raise AnotherStartError(
             f"{path.parent}: another start, with other settings, has taken it over",

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from checkpoints.folder import JOB, Checkpoint, steps
+from checkpoints.folder import JOB, Checkpoint, read_json, steps
 from configs import UserError
 
 LINEAGE = "lineage.json"
@@ -55,7 +55,7 @@ def complete(run: Path, plan_hash: str, reached: Checkpoint | None) -> bool:
     if reached is None or not (run / LINEAGE).is_file():
         return False
     # A longer run has the lineage of its former end until it is exported again.
-    exported = json.loads((run / LINEAGE).read_text(encoding="utf-8"))["plan_hash"]
+    exported = read_json(run / LINEAGE)["plan_hash"]
     return reached.state["complete"] and reached.state["plan_hash"] == exported == plan_hash
 
 

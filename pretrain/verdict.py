@@ -1,10 +1,9 @@
 """How a start of the ranks ended, from what they left: files, an exit code, the end of the log."""
 
-import json
 import re
 from collections.abc import Sequence
 
-from checkpoints.folder import last_good
+from checkpoints.folder import last_good, read_json
 from configs import AlloyError, CheckFailed
 from pretrain.job import ERROR, JOB, STOPPED, Job, read_job, silent_ranks
 from pretrain.run_folder import complete
@@ -19,7 +18,7 @@ def require_success(code: int, job: Job, tail: Sequence[str], *, stop_asked: boo
     read_job(job.folder / JOB, job.hash)  # what another start left says nothing of this one
     error = job.folder / ERROR
     if error.is_file():
-        told = json.loads(error.read_text(encoding="utf-8"))
+        told = read_json(error)
         kind = CheckFailed if told["exit_code"] == CheckFailed.exit_code else AlloyError
         raise kind(told["message"], told["hint"])
     # Not by the code: a launcher that is killed ends with 0, and its ranks may go on to the end.
