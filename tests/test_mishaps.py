@@ -98,6 +98,19 @@ def test_too_many_in_a_row_end_the_run(
     assert (lineage["steps"], lineage["skipped_steps"]) == (12, [2, 3, 5, 6])
 
 
+def test_steps_before_a_start_count_as_in_a_row(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run that is started again and again comes to its end without a step applied."""
+    tree = recipe(tiny, tmp_path, max_skipped_steps=2, checkpoint_tokens=STEP_TOKENS)
+    for first in (2, 1, 1):
+        with monkeypatch.context() as patch:
+            spoil(patch, set(range(first, 13)))
+            with pytest.raises(CheckFailed, match=r"3 steps in a row .* the last at 4"):
+                train_here(tree, patch)
+    assert max(steps(tmp_path / "run/checkpoints")) == 3
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [
