@@ -1,5 +1,6 @@
 """What DeepSpeed is told, from the recipe; pure, and checked before anything is started."""
 
+import difflib
 from typing import Any, Literal
 
 from configs import Train, UserError
@@ -20,22 +21,36 @@ _OWNED = {
         ("tensor_parallel", "sequence_parallel_size", "elasticity", "amp", "sparse_gradients"),
         "every rank computes whole rows of its own with a whole model",
     ),
+    "torch_autocast": "train.precision sets it",
+    "activation_checkpointing": "train.activation_checkpointing sets it",
+    "steps_per_print": "the run's own lines of progress say more",
+    **dict.fromkeys(
+        ("zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer"),
+        "the optimizer is torch's AdamW",
+    ),
 }
 _OWNED_ZERO = {
     "stage": "set train.zero",
     "mics_shard_size": "masters are partitioned over all ranks",
+    "round_robin_gradients": "masters are set by the parameters' own order, which it changes",
 }
+_FREE = (
+    *("zero_optimization", "communication_data_type", "data_types", "gradient_predivide_factor"),
+    *("wall_clock_breakdown", "memory_breakdown", "comms_logger", "flops_profiler", "timers"),
+    *("dump_state", "log_level", "tensorboard", "wandb", "csv_monitor", "comet", "compile"),
+    *("disable_python_gc", "disable_allgather"),
+)
+"""DeepSpeed reads past what it does not know: a misspelt key would be lost without a word."""
+_SUMS = ("fp32", "bf16")
 
 
 def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, Any]:
     """DeepSpeed's JSON for a run of ``rows`` rows in a micro batch.
 
-    Raises UserError for raw keys that Alloy owns, and for ZeRO 0 in bf16, where DeepSpeed steps
-    its optimizer once on zero gradients while starting.
+    Raises UserError for raw keys that Alloy owns or that are none, and for ZeRO 0 in bf16, where
+    DeepSpeed steps its optimizer once on zero gradients while starting.
     """
-    for key in train.deepspeed:
-        if key in _OWNED:
-            raise UserError(f"train.deepspeed.{key} is owned by Alloy", _OWNED[key])
+    _refuse_keys(train)
     if train.zero == 0 and train.precision == "bf16":
         raise UserError(
             "train.zero 0 with bf16: DeepSpeed applies a step on zero gradients while starting",
@@ -44,9 +59,6 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
     if train.zero == 0 and train.offload_optimizer:
         raise UserError("train.offload_optimizer needs ZeRO", "set train.zero: 1, 2 or 3")
     zero = dict(train.deepspeed.get("zero_optimization", {}))
-    for key, hint in _OWNED_ZERO.items():
-        if key in zero:
-            raise UserError(f"train.deepspeed.zero_optimization.{key} is owned by Alloy", hint)
     for key in ("offload_optimizer", "offload_param"):
         if zero.get(key, {}).get("device") == "nvme":
             raise UserError(
@@ -71,6 +83,27 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
         "zero_allow_untested_optimizer": False,
         "steps_per_print": 10**12,
     }
+
+
+def _refuse_keys(train: Train) -> None:
+    raw = train.deepspeed
+    for key in raw:
+        if key in _OWNED:
+            raise UserError(f"train.deepspeed.{key} is owned by Alloy", _OWNED[key])
+        if key not in _FREE:
+            near = difflib.get_close_matches(key, _FREE, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"valid keys: {', '.join(sorted(_FREE))}"
+            raise UserError(f"train.deepspeed.{key}: no such key, or of no use here", hint)
+    for key in ("zero_optimization", "data_types"):
+        if not isinstance(raw.get(key, {}), dict):
+            raise UserError(f"train.deepspeed.{key}: {raw[key]!r} is no mapping", "give its keys")
+    for key, hint in _OWNED_ZERO.items():
+        if key in raw.get("zero_optimization", {}):
+            raise UserError(f"train.deepspeed.zero_optimization.{key} is owned by Alloy", hint)
+    types = raw.get("data_types", {})
+    if types not in ({}, *({"grad_accum_dtype": name} for name in _SUMS)):
+        hint = f"give grad_accum_dtype: {' or '.join(_SUMS)}, and nothing else"
+        raise UserError(f"train.deepspeed.data_types: {types}", hint)
 
 
 def sums_gradients_in(train: Train) -> Literal["fp32", "bf16"]:

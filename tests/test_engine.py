@@ -97,11 +97,24 @@ def test_the_gradient_norm_is_that_of_the_whole_gradient(zero: int) -> None:
         {"zero_optimization": {"stage": 1}},
         {"zero_optimization": {"mics_shard_size": 2}},
         {"zero_optimization": {"offload_optimizer": {"device": "nvme", "nvme_path": "/x"}}},
+        {"zero_optimization": {"round_robin_gradients": True}},
+        {"zero_optimization": None},
+        {"torch_autocast": {"enabled": True}},
+        {"data_types": {"grad_accum_dtpe": "fp32"}},
+        {"data_types": {"grad_accum_dtype": "fp16"}},
+        {"zero_force_ds_cpu_optimizer": True},
     ],
 )
 def test_raw_keys_that_would_change_what_a_rank_holds_are_refused(raw: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"train\.deepspeed"):
         deepspeed_config(Train(deepspeed=raw), 1, 1)
+
+
+def test_a_raw_key_that_deepspeed_would_read_past_is_refused() -> None:
+    with pytest.raises(UserError, match=r"wal_clock_breakdown: no such key") as refused:
+        deepspeed_config(Train(deepspeed={"wal_clock_breakdown": True}), 1, 1)
+    assert refused.value.hint == "did you mean wall_clock_breakdown?"
+    assert deepspeed_config(Train(deepspeed={"wall_clock_breakdown": True}), 1, 1)
 
 
 def test_ranks_add_gradients_up_in_fp32_unless_asked() -> None:
