@@ -157,7 +157,7 @@ def steps(root: Path) -> list[int]:
     """Steps of the published checkpoints, ascending; staging folders do not count."""
     if not root.is_dir():
         return []
-    matches = (_NAME.match(p.name) for p in root.iterdir())
+    matches = (_NAME.match(p.name) for p in root.iterdir() if p.is_dir())
     return sorted(int(m[1]) for m in matches if m)
 
 
@@ -247,4 +247,5 @@ def _manifest(path: Path) -> dict[str, Any] | None:
         value = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
         return None
-    return value if isinstance(value, dict) and value.get("format") == FORMAT else None
+    whole = isinstance(value, dict) and {"format", "step", "state", "files"} <= value.keys()
+    return value if whole and value["format"] == FORMAT else None
