@@ -99,7 +99,7 @@ def slurm_script(name: str, run: Path, train: Train) -> str:
             f"#SBATCH --signal=TERM@{_stop_seconds(train)}",
             "#SBATCH --requeue",
             "#SBATCH --open-mode=append",
-            f"#SBATCH --output={run / 'slurm-%j.log'}",
+            f"#SBATCH --output={shlex.quote(str(run).replace('%', '%%') + '/slurm-%j.log')}",
             "set -euo pipefail",
             *exports,
             'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',

@@ -69,6 +69,16 @@ def test_slurm_script(tiny: Path, tmp_path: Path, alloy: Callable[..., Any]) -> 
     assert (refused.returncode, "--dry-run" in refused.stderr) == (2, True)
 
 
+def test_a_slurm_script_for_a_folder_with_an_odd_name(tmp_path: Path) -> None:
+    """sbatch takes #SBATCH lines apart as a shell does, and %u for the user."""
+    run = tmp_path / "o'brien 100%u #1"
+    script = slurm_script("a", run, Train())
+    (line,) = [line for line in script.splitlines() if "--output" in line]
+    told = tmp_path / "o'brien 100%%u #1" / "slurm-%j.log"
+    assert shlex.split(line) == ["#SBATCH", f"--output={told}"]
+    assert shlex.split(shlex.split(script)[-1])[-1] == str(run / "job.json")
+
+
 def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(tmp_path: Path) -> None:
     """Under stand-ins for srun and scontrol: what each node would run."""
     script = slurm_script("a/b", tmp_path, Train(nodes=2, ranks=4))

@@ -1,5 +1,7 @@
 """alloy train: one recipe from its start to the exported model."""
 
+import shlex
+
 import click
 
 from alloy.commands.shared import emit, load, recipe_options, show
@@ -47,7 +49,7 @@ def _prepare(recipe: Recipe, launcher: str, dry_run: bool, as_json: bool) -> Non
         script = path.with_name("slurm.sh")
         text = slurm_script(recipe.name, path.parent, recipe.train)
         script.write_text(text, encoding="utf-8")
-        lines = [f"sbatch {script}"]
+        lines = [shlex.join(["sbatch", str(script)])]
     elif launcher == "torchrun":
         lines = torchrun_lines(path, recipe.train)
     else:
