@@ -16,7 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -75,9 +75,9 @@ def held(run: Path, patience_s: float) -> Iterator[str | None]:
     with file:
         reason = _locked(file, run, time.monotonic() + patience_s)
         if reason is None:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+            with suppress(OSError):  # a full disk, which is told where it matters
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield reason
 
 
@@ -131,11 +131,9 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Whole rows of metrics.jsonl; a row that a kill cut short is not one."""
+    """Whole rows of metrics.jsonl; a row that a kill or a crash spoiled is not one."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        with suppress(ValueError):  # characters that are no UTF-8, too
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
     return rows

@@ -88,7 +88,8 @@ def main() -> None:
         _leave(job, disk_full(str(error), job.checkpoints))
     except RuntimeError as error:
         # Of torch.distributed among others: who gave up says so, who hangs cannot.
-        gave_up(job.folder, rank, str(error))
+        with suppress(OSError):  # the disk may be full, which is why another rank left
+            gave_up(job.folder, rank, str(error))
         time.sleep(_LAST_WORDS_S)  # the first to end takes the others along
         for silent in silent_ranks(job.folder, int(os.environ["WORLD_SIZE"])):
             print(f"[rank{rank}]: rank {silent} hangs or is gone")

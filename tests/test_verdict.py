@@ -275,6 +275,13 @@ def test_a_run_has_one_start_at_a_time(trained: tuple[Path, dict[str, Any]]) -> 
         assert reason is None
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_takes_no_word_of_who_holds_a_run(tmp_path: Path) -> None:
+    (tmp_path / ".lock").symlink_to("/dev/full")
+    with held(tmp_path, 0) as reason:
+        assert reason is None
+
+
 def test_the_stage_of_zero_may_change_between_two_starts(
     trained: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
