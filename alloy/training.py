@@ -17,11 +17,12 @@ from alloy.start_matrix import start_lines
 from alloy.starting import hold_parent, run_folder
 from alloy.tokenizing import tokenizer_name
 from checkpoints.folder import last_good, write_json
-from configs import Base, Recipe, UserError
+from configs import Base, Recipe, Train, UserError
 from mixing.receipt import receipt
 from pretrain.deepspeed_config import deepspeed_config
 from pretrain.job import Job, write_job
 from pretrain.launch import run_ranks
+from pretrain.machines import named
 from pretrain.run_folder import AnotherStartError, complete, held, traces
 
 # What may change between two starts of one run: none of it changes what is computed.
@@ -60,18 +61,22 @@ def train_recipe(
     Hugging Face folder. Raises UserError for a recipe that cannot be trained, and where the run
     folder belongs to other settings.
     """
-    job = prepare_run(recipe, show, keep_steps)
+    job = prepare_run(recipe, show, keep_steps, refuse=named)
     if job is not None:
         run_ranks(job, lambda line: show(f"{recipe.name}: {line}"))
     return run_folder(recipe) / "export"
 
 
 def prepare_run(
-    recipe: Recipe, show: Callable[[str], None], keep_steps: tuple[int, ...] = ()
+    recipe: Recipe,
+    show: Callable[[str], None],
+    keep_steps: tuple[int, ...] = (),
+    refuse: Callable[[Train], object] = lambda _: None,
 ) -> Job | None:
     """Build, plan and take the run folder; what the ranks are told, or None for a finished run.
 
-    Raises AnotherStartError where another start has the folder, or takes it meanwhile.
+    ``refuse`` raises what the way of starting the ranks cannot do with the recipe. Raises
+    AnotherStartError where another start has the folder, or takes it meanwhile.
     """
     if recipe.base is None:
         raise UserError("the recipe has no base to train", "add base: {model: ...}")
@@ -90,6 +95,7 @@ def prepare_run(
         show(f"{recipe.name}: already trained")
         return None
     # All that refuses comes before anything is written: what a hint says must be free to follow.
+    refuse(recipe.train)
     lines = start_lines(planned, reached)
     job, asked = _job(recipe, run, planned, changes, keep_steps), corpus_receipt(planned)
     with _taking(run, found):

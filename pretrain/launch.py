@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from configs import Train, UserError
+from configs import Train
 from pretrain.job import JOB, SHOWN, STOP_SIGNALS, Job
 from pretrain.launchers import WORKER, deepspeed_command, variables
 from pretrain.machines import reached, signal_ranks
@@ -56,14 +56,8 @@ def prepared(job: Job) -> tuple[list[str], list[str]]:
     """The launcher's command, and the machines that it reaches over ssh. Raises UserError for a
     hostfile that does not fit."""
     told = (job.folder / JOB).resolve(), job.hash
-    hostfile = None if job.train.hostfile is None else Path(job.train.hostfile)
-    if hostfile is None and job.train.nodes > 1:
-        raise UserError(
-            f"train.nodes {job.train.nodes}, and no hostfile names the machines",
-            "set train.hostfile, or see --launcher torchrun --dry-run and --launcher slurm",
-        )
-    machines = [] if hostfile is None else reached(hostfile, job.train)
-    over = hostfile if machines else None
+    machines = reached(job.train)
+    over = Path(job.train.hostfile) if job.train.hostfile and machines else None
     return deepspeed_command(told, job.train.ranks, _free_port(), over), machines
 
 

@@ -161,3 +161,4 @@ def test_several_machines_need_their_names(
 ) -> None:
     done = alloy("train", recipe(tiny, tmp_path, "run", nodes=2))
     assert (done.returncode, "no hostfile names the machines" in done.stderr) == (2, True)
+    assert not (tmp_path / "run").exists()
