@@ -15,6 +15,7 @@ from checkpoints.folder import (
     identity,
     open_checkpoint,
     problems,
+    read_json,
     step_name,
     steps,
     sync_folder,
@@ -52,7 +53,7 @@ def begin_from(run: Path, trunk: Path, plan: Plan, most_steps: int) -> int:
 def shared(run: Path) -> dict[str, Any] | None:
     """Where the first steps of a run were trained, if not in it: run, step, manifest's hash."""
     path = run / SHARED
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 def _newest(root: Path, plan: Plan, most_steps: int) -> Checkpoint | None:

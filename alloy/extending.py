@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from alloy.planning import Planned
-from checkpoints.folder import Checkpoint, write_json
+from checkpoints.folder import Checkpoint, read_json, write_json
 from configs import Base, Data, Mix, Schedule, Train, UserError
 from mixing.plan import Plan
-from pretrain.run_folder import RECIPE, claim, differing_keys, never_trained
+from pretrain.run_folder import RECIPE, differing_keys, never_trained
 from pretrain.schedule import first_steps, lr_at
 
 EXTENSIONS = "extensions.json"
@@ -38,7 +38,7 @@ def permitted(
     """
     if not (run / RECIPE).is_file() or never_trained(run):
         return []
-    old = _with_defaults(json.loads((run / RECIPE).read_text(encoding="utf-8")), wanted)
+    old = _with_defaults(read_json(run / RECIPE), wanted)
     changed = differing_keys(old, json.loads(json.dumps(wanted)))
     if not changed:
         return extensions(run)
@@ -65,13 +65,13 @@ def take(run: Path, wanted: dict[str, Any], changes: list[dict[str, Any]]) -> No
         write_json(run / EXTENSIONS, changes)
     else:
         (run / EXTENSIONS).unlink(missing_ok=True)
-    claim(run, wanted)
+    write_json(run / RECIPE, wanted)
 
 
 def extensions(run: Path) -> list[dict[str, Any]]:
     """The changes of its future that a run went through, oldest first."""
     path = run / EXTENSIONS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return read_json(path) if path.is_file() else []
 
 
 def _refuse_other_past(
@@ -91,7 +91,7 @@ def _refuse_other_past(
             f"{run} has trained {reached.step} steps, the recipe now has {plan.steps} ({keys})",
             f"set schedule.tokens to {reached.step * plan.batch_rows * plan.seq_len} or more",
         )
-    before = Plan.from_json(json.loads((run / "plan.json").read_text(encoding="utf-8")))
+    before = Plan.from_json(read_json(run / "plan.json"))
     _refuse_other_rates(run, (before, old), (plan, planned.start.schedule), reached.step, keys)
     if state.get("past_hash") != plan.past_hash(state["position"]):
         same = min(plan.common_rows(before), state["position"])

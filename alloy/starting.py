@@ -3,7 +3,6 @@
 Recipe ─▶ start_point ─▶ StartPoint (checkpoint, data cursors, peak rate and why)
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from checkpoints.folder import (
     is_alloy,
     last_good,
     newest,
+    read_json,
     run_of,
     steps,
 )
@@ -155,7 +155,7 @@ def _earlier_job(recipe: Recipe) -> dict[str, Any] | None:
     base, path = recipe.base, run_folder(recipe) / JOB
     if base is None or base.model is None or not path.is_file():
         return None
-    job = json.loads(path.read_text(encoding="utf-8"))
+    job = read_json(path)
     same = job["base"]["model"] == str(Path(base.model).resolve())
     return job if same and base.step in (None, job["base"].get("step")) else None
 

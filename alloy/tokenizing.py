@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alloy.hub import local_model
 from alloy.starting import begun
-from checkpoints.folder import JOB, is_alloy, run_of
+from checkpoints.folder import JOB, is_alloy, read_json, run_of
 from configs import Recipe, UserError
 from mixing.tokenizer import TokenizerFile, load_tokenizer
 
@@ -29,7 +29,7 @@ def trained_tokenizer(folder: Path) -> str:
     else from its export where that file is gone. Raises UserError for a checkpoint alone."""
     run = run_of(folder)
     export = run / "export"
-    told = json.loads(_text(run / JOB)).get("tokenizer") if (run / JOB).is_file() else None
+    told = read_json(run / JOB).get("tokenizer") if (run / JOB).is_file() else None
     if (export / "tokenizer.json").is_file() and (told is None or not _is_here(told)):
         return str(export)
     if told is None:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from alloy.start_matrix import start_lines
 from alloy.starting import hold_parent, run_folder
 from alloy.tokenizing import tokenizer_name
 from checkpoints.folder import last_good, write_json
-from configs import Base, Recipe, UserError
+from configs import Base, Recipe, Train, UserError
 from mixing.receipt import receipt
 from pretrain.deepspeed_config import deepspeed_config
-from pretrain.job import Job
+from pretrain.job import Job, write_job
 from pretrain.launch import run_ranks
-from pretrain.run_folder import complete, held
+from pretrain.machines import named
+from pretrain.run_folder import AnotherStartError, complete, held, traces
 
 # What may change between two starts of one run: none of it changes what is computed.
 _FREE_BASE_KEYS = {"compare_with", "compare_with_revision"}
@@ -59,37 +61,50 @@ def train_recipe(
     Hugging Face folder. Raises UserError for a recipe that cannot be trained, and where the run
     folder belongs to other settings.
     """
-    job = prepare_run(recipe, show, keep_steps)
+    job = prepare_run(recipe, show, keep_steps, refuse=named)
     if job is not None:
         run_ranks(job, lambda line: show(f"{recipe.name}: {line}"))
     return run_folder(recipe) / "export"
 
 
 def prepare_run(
-    recipe: Recipe, show: Callable[[str], None], keep_steps: tuple[int, ...] = ()
+    recipe: Recipe,
+    show: Callable[[str], None],
+    keep_steps: tuple[int, ...] = (),
+    refuse: Callable[[Train], object] = lambda _: None,
 ) -> Job | None:
-    """Build, plan and take the run folder; what the ranks are told, or None for a finished run."""
+    """Build, plan and take the run folder; what the ranks are told, or None for a finished run.
+
+    ``refuse`` raises what the way of starting the ranks cannot do with the recipe. Raises
+    AnotherStartError where another start has the folder, or takes it meanwhile.
+    """
     if recipe.base is None:
         raise UserError("the recipe has no base to train", "add base: {model: ...}")
     deepspeed_config(recipe.train, rows=1, accumulation=1)  # what is refused, is refused now
     run = run_folder(recipe)
     _check_writable(run)
-    _refuse_second_start(run)
+    found = _as_found(run)
     build_recipe(recipe, show)
     planned = plan_recipe(recipe, verify=True)
     reached, _ = last_good(run / "checkpoints")
     wanted = deciding(recipe, planned)
     changes = permitted(run, wanted, planned, reached)
     if complete(run, planned.plan.hash, reached):
-        take(run, wanted, changes)
+        with _taking(run, found):
+            take(run, wanted, changes)
         show(f"{recipe.name}: already trained")
         return None
     # All that refuses comes before anything is written: what a hint says must be free to follow.
+    refuse(recipe.train)
     lines = start_lines(planned, reached)
-    job = _job(recipe, run, planned, changes, keep_steps)
-    take(run, wanted, changes)
-    _write_plan(run, planned)
-    for line in [*lines, *hold_parent(run, planned.start)]:
+    job, asked = _job(recipe, run, planned, changes, keep_steps), corpus_receipt(planned)
+    with _taking(run, found):
+        take(run, wanted, changes)
+        write_json(run / "plan.json", planned.plan.to_json())
+        write_json(run / "receipt.json", asked)
+        lines += hold_parent(run, planned.start)
+        write_job(job)
+    for line in lines:
         show(f"{recipe.name}: {line}")
     return job
 
@@ -113,16 +128,30 @@ def _check_writable(run: Path) -> None:
         raise UserError(f"run folder {run}: {there} is not writable", "choose another run_dir")
 
 
-def _refuse_second_start(run: Path) -> None:
-    """Before anything in the folder is written; rank 0 holds it for as long as it trains."""
-    if run.is_dir():
-        with held(run, _PATIENCE_S):
-            pass
+def _as_found(run: Path) -> tuple[Any, ...]:
+    """The traces in a folder that nobody trains in; rank 0 holds it for as long as it trains."""
+    if not run.is_dir():  # nor is it made for a start that may be refused yet
+        return traces(run)
+    with held(run, _PATIENCE_S):
+        return traces(run)
 
 
-def _write_plan(run: Path, planned: Planned) -> None:
-    write_json(run / "plan.json", planned.plan.to_json())
-    write_json(run / "receipt.json", corpus_receipt(planned))
+@contextmanager
+def _taking(run: Path, found: tuple[Any, ...]) -> Iterator[None]:
+    """Hold the folder while it is written to; what is written was decided by what was ``found``.
+
+    From here until rank 0 holds it another start may take it over: ranks notice by the job's hash.
+    """
+    with held(run, _PATIENCE_S):
+        if traces(run) != found:
+            raise AnotherStartError(
+                f"{run}: another start took it while this one was prepared",
+                "wait for that one's end, or give this run another name",
+            )
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{run}: {error.strerror}", "choose another run_dir or name") from None
 
 
 def corpus_receipt(planned: Planned) -> dict[str, Any]:
@@ -164,6 +193,7 @@ def _job(
         budget=recipe.budget,
         cursors=start.cursors,
         keys=planned.keys,
+        plan_hash=planned.plan.hash,
         keep_steps=keep_steps,
         eval_hashes=planned.eval_hashes,
         tokenizer=local_tokenizer(tokenizer_name(recipe)),

@@ -118,6 +118,17 @@ def share_as_folder(file: Path) -> None:
     file.chmod(file.parent.stat().st_mode & 0o666)
 
 
+def read_json(path: Path) -> Any:
+    """What ``write_json`` wrote. Raises UserError for a file that is none, or not all, of that."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # a character that is no UTF-8, too
+        raise UserError(
+            f"{path}: not JSON: {error}",
+            "it was written whole: put back a copy, or give the run another name",
+        ) from None
+
+
 def sync_tree(path: Path) -> None:
     """Flush a folder and all in it to disk, for files that others wrote."""
     for below in path.rglob("*"):
@@ -165,7 +176,7 @@ def steps(root: Path) -> list[int]:
     """Steps of the published checkpoints, ascending; staging folders do not count."""
     if not root.is_dir():
         return []
-    matches = (_NAME.match(p.name) for p in root.iterdir())
+    matches = (_NAME.match(p.name) for p in root.iterdir() if p.is_dir())
     return sorted(int(m[1]) for m in matches if m)
 
 
@@ -251,4 +262,5 @@ def _manifest(path: Path) -> dict[str, Any] | None:
         value = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError, json.JSONDecodeError):
         return None
-    return value if isinstance(value, dict) and value.get("format") == FORMAT else None
+    whole = isinstance(value, dict) and {"format", "step", "state", "files"} <= value.keys()
+    return value if whole and value["format"] == FORMAT else None

@@ -35,8 +35,10 @@ class Budget(Section):
 class Recipe(Section):
     """All of a run."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
-    """Name of the run; its folder is ``run_dir``/``name``."""
+    name: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")
+    ]
+    """Name of the run; its folder is ``run_dir``/``name``, and never above ``run_dir``."""
     run_dir: str = "runs"
     """Folder that holds the run folders."""
     note: str | None = None

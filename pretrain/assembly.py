@@ -1,6 +1,5 @@
 """A job on one rank: its parts put together, trained, and exported."""
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from transformers import PreTrainedModel
 
 from checkpoints import folder
 from checkpoints.export import export_folder
+from configs import UserError
 from evals.model_state import forward_tokens
 from mixing.corpus import Corpus, open_corpus
 from mixing.plan import Plan
@@ -35,7 +35,7 @@ from pretrain.watch import Watch, say_once
 def run_job(job: Job, stop: Callable[[], bool], part: Callable[[], None] = lambda: None) -> bool:
     """Train the job from its newest good checkpoint, or from its start; True when complete.
     ``part`` is called by all ranks once they have nothing more to do together."""
-    plan = Plan.from_json(json.loads((job.folder / "plan.json").read_text(encoding="utf-8")))
+    plan = _plan(job)
     tokenizer = load_tokenizer(job.tokenizer)
     ready = prepare(job, plan, tokenizer)
     engine, resumed, lengths = ready.engine, ready.resumed, ready.lengths
@@ -92,6 +92,14 @@ def run_job(job: Job, stop: Callable[[], bool], part: Callable[[], None] = lambd
     return complete
 
 
+def _plan(job: Job) -> Plan:
+    """Raises UserError where it is of another start, which a kill ended between plan and job."""
+    plan = Plan.from_json(folder.read_json(job.folder / "plan.json"))
+    if plan.hash != job.plan_hash:
+        raise UserError(f"{job.folder}: its plan is not that of its job", "run `alloy train` again")
+    return plan
+
+
 def _measure(
     measured: Measurement,
     engine: Engine,
@@ -128,12 +136,20 @@ def _saver(job: Job, plan: Plan, model: PreTrainedModel, first_step: int) -> Sav
 def _measurement(
     job: Job, corpus: Corpus, tokenizer: TokenizerFile, batch_tokens: int
 ) -> Measurement:
-    """What is measured on the live model; nothing where the recipe asks for no measurement."""
+    """What is measured on the live model; nothing where the recipe asks for no measurement.
+
+    Raises UserError where it does, and there is nothing to measure on.
+    """
     documents = (
         list(corpus_documents(corpus, tokenizer, job.evals.bpb_tokens))
         if job.train.eval_tokens is not None
         else []
     )
+    if job.train.eval_tokens is not None and not documents:
+        raise UserError(
+            "train.eval_tokens: no source has held-out or retention text",
+            "raise data.sources[].heldout, add a retention source, or leave it out",
+        )
     start_id = tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id
     return measurement(
         documents, job.data.seq_len, batch_tokens, start_id, job.budget.retention_bpb

@@ -27,6 +27,7 @@ _OWNED = {
         ("tensor_parallel", "sequence_parallel_size", "elasticity", "amp", "sparse_gradients"),
         "every rank computes whole rows of its own with a whole model",
     ),
+    "torch_autocast": "train.precision sets it",
 }
 _OWNED_ZERO = {
     "stage": "set train.zero",
@@ -69,6 +70,8 @@ _FREE_ZERO = {
 }
 """Raw keys that change time and memory, and were seen to leave the result as it is. DeepSpeed
 itself passes over top-level keys that it does not know."""
+_FREE_TYPES = {"grad_accum_dtype"}
+_TYPES = ("fp32", "bf16")
 
 
 def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, Any]:
@@ -77,7 +80,7 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
     Raises UserError for raw keys that Alloy owns or was not tried with, and for ZeRO 0 in bf16,
     where DeepSpeed steps its optimizer once on zero gradients while starting.
     """
-    _require_free(train.deepspeed, "train.deepspeed", _OWNED, _FREE)
+    zero = _checked(train.deepspeed)
     if train.zero == 0 and train.precision == "bf16":
         raise UserError(
             "train.zero 0 with bf16: DeepSpeed applies a step on zero gradients while starting",
@@ -85,14 +88,6 @@ def deepspeed_config(train: Train, rows: int, accumulation: int) -> dict[str, An
         )
     if train.zero == 0 and train.offload_optimizer:
         raise UserError("train.offload_optimizer needs ZeRO", "set train.zero: 1, 2 or 3")
-    zero = dict(train.deepspeed.get("zero_optimization", {}))
-    _require_free(zero, "train.deepspeed.zero_optimization", _OWNED_ZERO, _FREE_ZERO)
-    for key in ("offload_optimizer", "offload_param"):
-        if zero.get(key, {}).get("device") == "nvme":
-            raise UserError(
-                f"train.deepspeed.zero_optimization.{key}: checkpoints are written from memory",
-                "offload to the cpu instead of nvme",
-            )
     if train.offload_optimizer:
         zero = {"offload_optimizer": {"device": "cpu"}, **zero}
     types = {"data_types": {"grad_accum_dtype": sums_gradients_in(train)}}
@@ -119,13 +114,38 @@ def sums_gradients_in(train: Train) -> Literal["fp32", "bf16"]:
     """The type in which gradients of micro batches are added up. DeepSpeed would add them in that
     of the computation; for ZeRO 1 in bf16 it has fp32 only with an optimizer of another make."""
     asked = train.deepspeed.get("data_types", {}).get("grad_accum_dtype")
-    if asked in ("fp32", "bf16"):
-        return asked
     if asked is not None:
-        raise UserError(
-            f"train.deepspeed.data_types.grad_accum_dtype is '{asked}'", "set it to fp32 or bf16"
-        )
+        return asked
     return "bf16" if (train.zero, train.precision) == (1, "bf16") else "fp32"
+
+
+def _checked(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of ``zero_optimization``, after all that a recipe may not say is refused."""
+    section = "train.deepspeed"
+    _require_free(raw, section, _OWNED, _FREE)
+    zero = _section(raw, "zero_optimization", section)
+    _require_free(zero, f"{section}.zero_optimization", _OWNED_ZERO, _FREE_ZERO)
+    for key in ("offload_optimizer", "offload_param"):
+        if _section(zero, key, f"{section}.zero_optimization").get("device") == "nvme":
+            raise UserError(
+                f"{section}.zero_optimization.{key}: checkpoints are written from memory",
+                "offload to the cpu instead of nvme",
+            )
+    types = _section(raw, "data_types", section)
+    _require_free(types, f"{section}.data_types", {}, _FREE_TYPES)
+    named = {"communication_data_type": raw, "data_types.grad_accum_dtype": types}
+    for key, where in named.items():
+        value = where.get(key.rpartition(".")[2], _TYPES[0])
+        if value not in _TYPES:
+            raise UserError(f"{section}.{key} is '{value}'", f"set it to {' or '.join(_TYPES)}")
+    return zero
+
+
+def _section(keys: Mapping[str, Any], name: str, place: str) -> dict[str, Any]:
+    found = keys.get(name, {})
+    if not isinstance(found, dict):
+        raise UserError(f"{place}.{name}: {found!r} is no mapping", "give its keys")
+    return found
 
 
 def _require_free(
@@ -137,7 +157,6 @@ def _require_free(
         if key not in free:
             near = get_close_matches(key, free, 1)
             raise UserError(
-                f"{section}.{key} is no key that Alloy was tried with"
-                + (f"; nearest: {near[0]}" if near else ""),
-                f"there are: {', '.join(sorted(free))}",
+                f"{section}.{key} is no key that Alloy was tried with",
+                f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(free))}",
             )

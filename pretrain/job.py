@@ -1,6 +1,7 @@
 """What the ranks are told: the sections that they need, and where things are."""
 
 import datetime
+import hashlib
 import json
 import signal
 import socket
@@ -9,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from checkpoints.folder import JOB, write_json
+from checkpoints.folder import JOB, read_json, write_json
 from configs import Base, Budget, Data, Evals, Schedule, Train, UserError
+from pretrain.run_folder import AnotherStartError
 
 ERROR = "error.json"
 """Where a rank leaves a user's mistake for the command line to print."""
@@ -43,6 +45,8 @@ class Job(BaseModel):
     """Content hashes of the evals whose items are kept out of the corpus, by name."""
     cursors: dict[str, Any] | None = None
     """How far the parent read its sources, where the run carries that on."""
+    plan_hash: str
+    """Of the plan of rows beside it."""
     keep_steps: tuple[int, ...] = ()
     """Steps at which other runs go on from this one: a checkpoint of each is saved and kept."""
     tokenizer: str
@@ -57,6 +61,12 @@ class Job(BaseModel):
     @property
     def checkpoints(self) -> Path:
         return self.folder / "checkpoints"
+
+    @property
+    def hash(self) -> str:
+        """The same before job.json is written and after it is read."""
+        told = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     @property
     def patience(self) -> datetime.timedelta:
@@ -85,7 +95,7 @@ def silent_ranks(run: Path, ranks: int) -> list[int]:
     """Those of ``ranks`` that left no word, where others did because they waited in vain; words of
     ranks that are not among them are of an earlier start with more."""
     files = [path for rank in range(ranks) if (path := _word(run, rank)).is_file()]
-    words = [json.loads(path.read_text(encoding="utf-8")) for path in files]
+    words = [read_json(path) for path in files]
     if not any("timed out" in word["reason"].lower() for word in words):
         return []
     return sorted(set(range(ranks)) - {word["rank"] for word in words})
@@ -96,18 +106,27 @@ def _word(run: Path, rank: int) -> Path:
 
 
 def write_job(job: Job) -> Path:
+    """For ranks that have said nothing yet; only for who holds the run folder."""
     path = job.folder / JOB
     write_json(path, job.model_dump(mode="json"))
+    (job.folder / ERROR).unlink(missing_ok=True)
+    forget_words(job.folder)
     return path
 
 
-def read_job(path: Path) -> Job:
-    """Raises UserError where it is not there: on a machine that does not share the run folder."""
+def read_job(path: Path, expected: str | None = None) -> Job:
+    """Raises UserError where it is not there, on a machine that does not share the run folder, and
+    AnotherStartError where it is not the one whose hash is ``expected``."""
     try:
-        text = path.read_text(encoding="utf-8")
+        job = Job.model_validate(read_json(path))
     except FileNotFoundError:
         raise UserError(
             f"{path} is not on {socket.gethostname()}",
             "set run_dir to a folder of a file system that all machines share",
         ) from None
-    return Job.model_validate(json.loads(text))
+    if expected not in (None, job.hash):
+        raise AnotherStartError(
+            f"{path.parent}: another start, with other settings, has taken it over",
+            "wait for that one's end, or give this run another name",
+        )
+    return job

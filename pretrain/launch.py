@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
 
-from configs import Train, UserError
-from pretrain.job import ERROR, JOB, SHOWN, STOP_SIGNALS, Job, forget_words, write_job
+from configs import Train
+from pretrain.job import JOB, SHOWN, STOP_SIGNALS, Job
 from pretrain.launchers import WORKER, deepspeed_command, variables, visible_gpus
 from pretrain.machines import reached, signal_ranks
 from pretrain.verdict import require_success
@@ -27,7 +28,7 @@ _SHOWN = re.compile(rf"(?:\S+: )?{re.escape(SHOWN)}(.*)")
 
 
 def run_ranks(job: Job, show: Callable[[str], None]) -> None:
-    """Run a job to its end; raises AlloyError where it failed or was stopped.
+    """Run a job that was written to its end; raises AlloyError where it failed or was stopped.
 
     Everything that the launcher and the ranks print goes to train.log in the run folder; the
     lines meant for people are passed to ``show``.
@@ -54,22 +55,14 @@ def run_ranks(job: Job, show: Callable[[str], None]) -> None:
 
 
 def prepared(job: Job) -> tuple[list[str], list[str]]:
-    """Write what the ranks are told; the launcher's command, and the machines that it reaches over
-    ssh. Raises UserError for a hostfile that does not fit."""
-    path = write_job(job).resolve()
-    (job.folder / ERROR).unlink(missing_ok=True)
-    forget_words(job.folder)
-    hostfile = None if job.train.hostfile is None else Path(job.train.hostfile)
-    if hostfile is None and job.train.nodes > 1:
-        raise UserError(
-            f"train.nodes {job.train.nodes}, and no hostfile names the machines",
-            "set train.hostfile, or see --launcher torchrun --dry-run and --launcher slurm",
-        )
-    machines = [] if hostfile is None else reached(hostfile, job.train)
-    over = hostfile if machines else None
+    """The launcher's command, and the machines that it reaches over ssh. Raises UserError for a
+    hostfile that does not fit."""
+    told = (job.folder / JOB).resolve(), job.hash
+    machines = reached(job.train)
+    over = Path(job.train.hostfile) if job.train.hostfile and machines else None
     local = not machines and not _on_cpu(os.environ, job.train)
     gpus = visible_gpus(os.environ.get(_VISIBLE), job.train.ranks) if local else None
-    return deepspeed_command(path, job.train.ranks, _free_port(), over, gpus), machines
+    return deepspeed_command(told, job.train.ranks, _free_port(), over, gpus), machines
 
 
 def environment(inherited: Mapping[str, str], train: Train) -> dict[str, str]:
@@ -138,9 +131,13 @@ def _pass_signals(start: _Start) -> dict[int, signal.Handlers]:
 
 def _ranks_of(job: Path) -> list[psutil.Process]:
     """The ranks on this machine, of a launcher that is no more too."""
-    rank = ["-m", WORKER, "--job", str(job)]
     processes = psutil.process_iter(["cmdline"])  # None where another user's may not be read
-    return [p for p in processes if (p.info["cmdline"] or [])[-len(rank) :] == rank]
+    return [p for p in processes if _is_rank(p.info["cmdline"] or [], job)]
+
+
+def _is_rank(words: list[str], job: Path) -> bool:
+    """Not the launcher, whose line has --module."""
+    return ("-m", WORKER) in pairwise(words) and words[-2:] == ["--job", str(job)]
 
 
 def _follow(start: _Start, log: Path, show: Callable[[str], None]) -> list[str]:

@@ -1,7 +1,7 @@
 """The command lines that start ranks: one machine, several by a hostfile, torchrun, Slurm; pure.
 
-Every one of them starts ``-m pretrain.worker --job FILE``; the launcher's own environment says who
-is which rank. Alloy has no launcher of its own.
+Every one of them starts ``-m pretrain.worker [--hash HASH] --job FILE``; the launcher's own
+environment says who is which rank. Alloy has no launcher of its own.
 """
 
 import re
@@ -28,10 +28,15 @@ class Host:
 
 
 def deepspeed_command(
-    job: Path, ranks: int, port: int, hostfile: Path | None = None, gpus: str | None = None
+    told: tuple[Path, str],
+    ranks: int,
+    port: int,
+    hostfile: Path | None = None,
+    gpus: str | None = None,
 ) -> list[str]:
     """The deepspeed launcher; over ssh where there is a hostfile, on the ``gpus`` of this machine
-    where they are given."""
+    where they are given. ``told`` is the job's file and its hash, by which the ranks notice that
+    another start has replaced it."""
     if hostfile is not None:
         where = ["--hostfile", str(hostfile)]
     elif gpus is not None:
@@ -40,7 +45,7 @@ def deepspeed_command(
         where = ["--num_accelerators", str(ranks)]
     return [
         *(str(Path(sys.executable).with_name("deepspeed")), *where, "--master_port", str(port)),
-        *("--no_local_rank", "--module", WORKER, "--job", str(job)),
+        *("--no_local_rank", "--module", WORKER, "--hash", told[1], "--job", str(told[0])),
     ]
 
 
@@ -122,7 +127,7 @@ def slurm_script(name: str, run: Path, train: Train) -> str:
             f"#SBATCH --signal=TERM@{_stop_seconds(train)}",
             "#SBATCH --requeue",
             "#SBATCH --open-mode=append",
-            f"#SBATCH --output={run / 'slurm-%j.log'}",
+            f"#SBATCH --output={shlex.quote(str(run).replace('%', '%%') + '/slurm-%j.log')}",
             "set -euo pipefail",
             *exports,
             'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',

@@ -70,7 +70,6 @@ def train(
     Raises CheckFailed after ``max_skipped_steps`` non-finite steps in a row.
     """
     run.engine.module.train()
-    in_a_row = 0
     # Before the first step, and where a stop cut the measurement off.
     if progress.step in measured and run.measure(progress):
         return progress, False
@@ -82,11 +81,11 @@ def train(
         if run.engine.lr() != {lr}:
             raise RuntimeError(f"learning rate {run.engine.lr()} in force, not {lr}")
         sums, stop = agreed()
-        in_a_row = 0 if applied else in_a_row + 1
         progress = _advanced(progress, applied, sums)
         if dist.get_rank() == 0:
             seconds = time.perf_counter() - began
             run.log(_metrics(run, progress, sums, lr, applied, seconds))
+        in_a_row = skipped_in_a_row(progress)
         if in_a_row > run.train.max_skipped_steps:
             raise CheckFailed(
                 f"{in_a_row} steps in a row had non-finite gradients, the last at {progress.step}",
@@ -188,6 +187,17 @@ def _advanced(progress: Progress, applied: bool, sums: np.ndarray) -> Progress:
             progress, step=step, supervised_tokens=trained, supervised_by_source=by_source
         )
     return replace(progress, step=step, skipped_steps=(*progress.skipped_steps, step))
+
+
+def skipped_in_a_row(progress: Progress) -> int:
+    """Of the last steps, also of those before this start: or a run that is started again and again
+    would come to its end without one applied."""
+    found = 0
+    for step in reversed(progress.skipped_steps):
+        if step != progress.step - found:
+            break
+        found += 1
+    return found
 
 
 def realised_shares(plan: Plan, progress: Progress) -> dict[str, float]:

@@ -14,13 +14,21 @@ from pretrain.launchers import WORKER, hosts, require_shape
 _SSH = ("ssh", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10")
 
 
-def reached(hostfile: Path, train: Train) -> list[str]:
-    """The names in a hostfile, all of which answer; none where it names this machine alone, for
-    which the launcher would want ssh too.
+def named(train: Train) -> list[str]:
+    """The names in a hostfile; none where it names this machine alone, for which the launcher would
+    want ssh too.
 
-    Raises UserError for a hostfile that does not fit the recipe or names a machine that cannot be
-    reached, and where the launcher's means of starting ranks there is not installed.
+    Raises UserError where several machines have no hostfile, for one that does not fit the recipe,
+    and where the launcher's means of starting ranks there is not installed.
     """
+    if train.hostfile is None and train.nodes > 1:
+        raise UserError(
+            f"train.nodes {train.nodes}, and no hostfile names the machines",
+            "set train.hostfile, or see --launcher torchrun --dry-run and --launcher slurm",
+        )
+    if train.hostfile is None:
+        return []
+    hostfile = Path(train.hostfile)
     try:
         found = hosts(hostfile.read_text(encoding="utf-8"), hostfile)
     except OSError as error:
@@ -34,11 +42,17 @@ def reached(hostfile: Path, train: Train) -> list[str]:
             f"{hostfile}: the deepspeed launcher reaches machines by pdsh, which is not installed",
             "install pdsh, or see --launcher torchrun --dry-run",
         )
+    return names
+
+
+def reached(train: Train) -> list[str]:
+    """The ``named`` machines, all of which answer. Raises UserError for one that does not."""
+    names = named(train)
     for name in names:
         reason = _unreachable(name)
         if reason is not None:
             raise UserError(
-                f"{hostfile}: host {name} cannot be reached: {reason}",
+                f"{train.hostfile}: host {name} cannot be reached: {reason}",
                 f"`ssh {name} true` must work without a password from here",
             )
     return names
@@ -63,5 +77,6 @@ def signal_line(number: int, job: Path) -> str:
     """The shell's line that signals the ranks of a job on one machine, and nothing else there."""
     # The first letter in brackets: the pattern must not match the line that holds it. The
     # launcher's own line has --module, and must not be signalled: it would end the ranks at once.
-    pattern = f" -m [{WORKER[0]}]{re.escape(WORKER[1:])} --job {re.escape(str(job))}$"
+    worker = f"[{WORKER[0]}]{re.escape(WORKER[1:])}"
+    pattern = f" -m {worker}( --hash [0-9a-f]+)? --job {re.escape(str(job))}$"
     return shlex.join(["pkill", f"-{number}", "-f", "--", pattern])

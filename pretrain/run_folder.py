@@ -5,7 +5,8 @@ extensions.json  how its future was changed, where it was
 plan.json      the plan of rows; job.json what the ranks are told
 checkpoints/   verified checkpoints; metrics.jsonl one row a step; export/ the Hugging Face folder
 lineage.json   where the weights come from; receipt.json asked and realised shares
-.lock          held by rank 0 of the start that is training, and who that is
+.lock          held by rank 0 of the start that is training, and who that is; for a moment by a
+               command that takes the folder
 """
 
 import errno
@@ -15,11 +16,11 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from checkpoints.folder import Checkpoint, write_json
+from checkpoints.folder import JOB, Checkpoint, read_json, steps
 from configs import UserError
 
 LINEAGE = "lineage.json"
@@ -30,8 +31,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _HELD = {errno.EACCES, errno.EAGAIN}
 
 
-class BeingTrainedError(UserError):
-    """Another process holds the run folder: what is in it is not this one's to write."""
+class AnotherStartError(UserError):
+    """Another start has the run folder: what is in it is not this one's to write."""
 
 
 def never_trained(run: Path) -> bool:
@@ -42,13 +43,10 @@ def never_trained(run: Path) -> bool:
     return not rows and not (checkpoints.is_dir() and any(checkpoints.iterdir()))
 
 
-def claim(run: Path, deciding: dict[str, Any]) -> None:
-    """Take a run folder for these settings. Raises UserError where it cannot be written."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        write_json(run / RECIPE, deciding)
-    except OSError as error:
-        raise UserError(f"{run}: {error.strerror}", "choose another run_dir or name") from None
+def traces(run: Path) -> tuple[Any, ...]:
+    """What every start that takes a run folder, or trains in it, changes."""
+    told = [path.read_bytes() if path.is_file() else None for path in (run / RECIPE, run / JOB)]
+    return (*told, steps(run / "checkpoints"), never_trained(run))
 
 
 def complete(run: Path, plan_hash: str, reached: Checkpoint | None) -> bool:
@@ -57,7 +55,7 @@ def complete(run: Path, plan_hash: str, reached: Checkpoint | None) -> bool:
     if reached is None or not (run / LINEAGE).is_file():
         return False
     # A longer run has the lineage of its former end until it is exported again.
-    exported = json.loads((run / LINEAGE).read_text(encoding="utf-8"))["plan_hash"]
+    exported = read_json(run / LINEAGE)["plan_hash"]
     return reached.state["complete"] and reached.state["plan_hash"] == exported == plan_hash
 
 
@@ -66,19 +64,20 @@ def held(run: Path, patience_s: float) -> Iterator[str | None]:
     """Hold a run folder against a second start, which would write the same files.
 
     The lock ends with this process, however it ends. Yields why there is none where the file
-    system knows no locks. Raises BeingTrainedError where another process still holds it
+    system knows no locks. Raises AnotherStartError where another process still holds it
     after ``patience_s`` seconds: the ranks of a start that was killed need a moment to notice.
     """
     try:
+        run.mkdir(parents=True, exist_ok=True)
         file = (run / _LOCK).open("a+", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{run}: {error.strerror}", "choose another run_dir or name") from None
     with file:
         reason = _locked(file, run, time.monotonic() + patience_s)
         if reason is None:
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+            with suppress(OSError):  # a full disk, which is told where it matters
+                os.ftruncate(file.fileno(), 0)
+                os.write(file.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
         yield reason
 
 
@@ -93,7 +92,7 @@ def _locked(file: TextIO, run: Path, until: float) -> str | None:
                 raise
             if time.monotonic() > until:
                 file.seek(0)
-                raise BeingTrainedError(
+                raise AnotherStartError(
                     f"{run} is being trained by {file.read()}",
                     "wait for its end, or send that process SIGTERM: it saves and stops",
                 ) from None
@@ -132,11 +131,9 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Whole rows of metrics.jsonl; a row that a kill cut short is not one."""
+    """Whole rows of metrics.jsonl; a row that a kill or a crash spoiled is not one."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        with suppress(ValueError):  # characters that are no UTF-8, too
             rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
     return rows

@@ -1,13 +1,11 @@
 """How a start of the ranks ended, from what they left: files, an exit code, the end of the log."""
 
-import json
 import re
 from collections.abc import Sequence
 
-from checkpoints.folder import last_good
+from checkpoints.folder import last_good, read_json
 from configs import AlloyError, CheckFailed
-from mixing.plan import Plan
-from pretrain.job import ERROR, STOPPED, Job, silent_ranks
+from pretrain.job import ERROR, JOB, STOPPED, Job, read_job, silent_ranks
 from pretrain.run_folder import complete
 
 _RANK_ERROR = re.compile(r"^(?:\S+: )?\[rank\d+\]: [\w.]*(Error|Exception)\b")
@@ -17,9 +15,10 @@ _NCCL_GAVE_UP = re.compile(r"\[Rank (\d+)\] Watchdog caught collective operation
 def require_success(code: int, job: Job, tail: Sequence[str], *, stop_asked: bool = False) -> None:
     """Raises AlloyError unless the run is complete; ``code`` is the launcher's, ``tail`` the last
     lines of the log, ``stop_asked`` whether a signal of a stop was sent to it."""
+    read_job(job.folder / JOB, job.hash)  # what another start left says nothing of this one
     error = job.folder / ERROR
     if error.is_file():
-        told = json.loads(error.read_text(encoding="utf-8"))
+        told = read_json(error)
         kind = CheckFailed if told["exit_code"] == CheckFailed.exit_code else AlloyError
         raise kind(told["message"], told["hint"])
     # Not by the code: a launcher that is killed ends with 0, and its ranks may go on to the end.
@@ -55,9 +54,8 @@ def _ranks(job: Job) -> int:
 
 
 def _is_complete(job: Job) -> bool:
-    plan = Plan.from_json(json.loads((job.folder / "plan.json").read_text(encoding="utf-8")))
     newest, _ = last_good(job.folder / "checkpoints", deep=False)
-    return complete(job.folder, plan.hash, newest)
+    return complete(job.folder, job.plan_hash, newest)
 
 
 def _last_error(tail: Sequence[str]) -> str:

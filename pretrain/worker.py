@@ -29,7 +29,7 @@ from pretrain.job import (
     take_back_word,
 )
 from pretrain.one_folder import require_one_folder
-from pretrain.run_folder import BeingTrainedError, held
+from pretrain.run_folder import AnotherStartError, held
 from pretrain.saving import disk_full
 from pretrain.watch import say_once
 
@@ -63,8 +63,10 @@ class StopFlag:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--hash")
     parser.add_argument("--job", type=Path, required=True)
-    job = _job(parser.parse_args().job)
+    told = parser.parse_args()
+    job = _job(told.job, told.hash)
     stop = StopFlag()
     rank = int(os.environ["RANK"])
     take_back_word(job.folder, rank)
@@ -76,6 +78,8 @@ def main() -> None:
                 say_once(f"warning: {unlocked}")
             # By which no rank goes on in a folder that rank 0 does not hold.
             require_one_folder(job.folder)
+            # Until then another start may have taken it; from now on nobody else writes there.
+            job = read_job(told.job, told.hash)
             # Under NCCL the others could not leave the group before rank 0 does.
             complete = run_job(job, stop, dist.destroy_process_group)
     except AlloyError as error:
@@ -88,7 +92,8 @@ def main() -> None:
         _leave(job, _out_of_memory(rank, error))
     except RuntimeError as error:
         # Of torch.distributed among others: who gave up says so, who hangs cannot.
-        gave_up(job.folder, rank, str(error))
+        with suppress(OSError):  # the disk may be full, which is why another rank left
+            gave_up(job.folder, rank, str(error))
         time.sleep(_LAST_WORDS_S)  # the first to end takes the others along
         for silent in silent_ranks(job.folder, int(os.environ["WORLD_SIZE"])):
             print(f"[rank{rank}]: rank {silent} hangs or is gone")
@@ -108,9 +113,9 @@ def _out_of_memory(rank: int, error: torch.OutOfMemoryError) -> CheckFailed:
     )
 
 
-def _job(path: Path) -> Job:
+def _job(path: Path, expected: str | None) -> Job:
     try:
-        return read_job(path)
+        return read_job(path, expected)
     except AlloyError as error:
         _leave(None, error)
 
@@ -120,7 +125,7 @@ def _leave(job: Job | None, error: AlloyError) -> NoReturn:
     told = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
     print(f"[rank{os.environ['RANK']}]: AlloyError: {error.message}; hint: {error.hint}")
     sys.stdout.flush()
-    if job is not None and not isinstance(error, BeingTrainedError):  # another start's folder
+    if job is not None and not isinstance(error, AnotherStartError):  # another start's folder
         # The disk may be full, and other ranks may write the same.
         with suppress(OSError):
             folder.write_json(job.folder / ERROR, told)

@@ -321,6 +321,19 @@ def warm_steps(warmup: float, steps: int) -> int:
     return {name: length for name, _, length in bounds_of_steps(asked, steps)}.get("warmup", 0)
 
 
+@pytest.mark.parametrize("name", ["recipe.json", "extensions.json", "plan.json", "lineage.json"])
+def test_a_file_that_was_cut_off_is_named(
+    name: str, trunk: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By somebody else: what Alloy writes there is whole."""
+    run = Path(shutil.copytree(trunk, tmp_path / "trunk"))
+    (run / name).write_text('{"tokens": 12')
+    longer = {**trunk_recipe(tiny, tmp_path), "schedule": schedule(20, warmup=0.15, anneal=0.25)}
+    longer["data"]["store"] = str(trunk.parent / "store")
+    with pytest.raises(UserError, match=f"trunk/{name}: not JSON"):
+        train_here(longer, monkeypatch)
+
+
 def test_a_refused_extension_writes_nothing(trunk: Path, tiny: Path, monkeypatch: Any) -> None:
     """Refused by the matrix of starts, after all that is asked about the past was found good."""
     tree = trunk_recipe(tiny, trunk.parent)

@@ -36,16 +36,19 @@ def test_who_may_read_the_folder_may_read_the_tensors(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove", "manifest", "keys"])
 def test_damage_is_named_and_the_one_before_is_taken(tmp_path: Path, damage: str) -> None:
     publish(tmp_path, 1)
     newest = publish(tmp_path, 2)
-    victim = newest / (folder.MANIFEST if damage == "manifest" else tensors.file_name(0))
+    in_manifest = damage in ("manifest", "keys")
+    victim = newest / (folder.MANIFEST if in_manifest else tensors.file_name(0))
     data = victim.read_bytes()
     if damage == "remove":
         victim.unlink()
     elif damage == "flip":
         victim.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    elif damage == "keys":
+        victim.write_bytes(data.replace(b'"files"', b'"strange"'))
     else:
         victim.write_bytes(data[:-3])
     found, refused = folder.last_good(tmp_path)
@@ -61,6 +64,7 @@ def test_a_half_written_folder_is_no_checkpoint(tmp_path: Path) -> None:
     publish(tmp_path, 1)
     staging = folder.begin(tmp_path, 2)
     (staging / "tensors_00000.safetensors").write_bytes(b"half")
+    (tmp_path / folder.step_name(3)).write_text("a file of that name")
     assert folder.steps(tmp_path) == [1]
     again = folder.begin(tmp_path, 2)
     assert list(again.iterdir()) == []

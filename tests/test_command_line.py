@@ -100,6 +100,8 @@ def test_folder_of_another_run_lists_the_keys(tiny: Path, tmp_path: Path, alloy:
         ("train={zero: 0, precision: bf16}", "zero 0 with bf16"),
         ("base.model=no/such/folder", "no such folder"),
         ("nonsense", "not key=value"),
+        ("name=a/../../b", "name"),
+        ("train.deepspeed={zero_optimisation: {}}", "did you mean zero_optimization"),
     ],
 )
 def test_other_mistakes(override: str, part: str, tiny: Path, tmp_path: Path, alloy: Alloy) -> None:

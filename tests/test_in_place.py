@@ -18,6 +18,7 @@ from alloy.evaluation import eval_documents
 from alloy.planning import plan_recipe
 from checkpoints.folder import chosen, steps
 from checkpoints.tensors import WEIGHTS, read
+from configs import UserError
 from configs.load import parse_recipe
 from evals.bpb import Window, score_documents
 from pretrain import assembly
@@ -61,6 +62,14 @@ def test_ranks_make_the_same_number_of_passes(seed: int) -> None:
     assert len({len(part) for part in parts}) == 1
     counted = [batch[0].document for part in parts for batch, counts in part if counts]
     assert sorted(counted) == list(range(len(batches)))
+
+
+def test_nothing_to_measure_is_refused(tiny: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    tree = recipe(tiny, tmp_path, "run", eval_tokens=STEP_TOKENS)
+    trained = [s for s in tree["data"]["sources"] if s["role"] != "retention"]
+    tree["data"]["sources"] = [{**source, "heldout": 0.0} for source in trained]
+    with pytest.raises(UserError, match=r"eval_tokens: no source has held-out"):
+        train_here(tree, monkeypatch)
 
 
 @pytest.mark.parametrize("zero", [0, 2, 3])

@@ -85,6 +85,16 @@ def test_slurm_script(tiny: Path, tmp_path: Path, alloy: Callable[..., Any]) -> 
     assert (refused.returncode, "--dry-run" in refused.stderr) == (2, True)
 
 
+def test_a_slurm_script_for_a_folder_with_an_odd_name(tmp_path: Path) -> None:
+    """sbatch takes #SBATCH lines apart as a shell does, and %u for the user."""
+    run = tmp_path / "o'brien 100%u #1"
+    script = slurm_script("a", run, Train())
+    (line,) = [line for line in script.splitlines() if "--output" in line]
+    told = tmp_path / "o'brien 100%%u #1" / "slurm-%j.log"
+    assert shlex.split(line) == ["#SBATCH", f"--output={told}"]
+    assert shlex.split(shlex.split(script)[-1])[-1] == str(run / "job.json")
+
+
 @pytest.mark.parametrize(("cpus", "passed"), [("96", ["--cpus-per-task=96"]), (None, [])])
 def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(
     tmp_path: Path, cpus: str | None, passed: list[str]
@@ -220,3 +230,4 @@ def test_several_machines_need_their_names(
 ) -> None:
     done = alloy("train", recipe(tiny, tmp_path, "run", nodes=2))
     assert (done.returncode, "no hostfile names the machines" in done.stderr) == (2, True)
+    assert not (tmp_path / "run").exists()

@@ -112,7 +112,7 @@ def test_the_signal_meets_ranks_of_the_job_alone(tmp_path: Path) -> None:
     """Not the shell that sends it, not the launcher, not another job's ranks."""
     job, other = tmp_path / "a+b" / "job.json", tmp_path / "aab" / "job.json"
     lines = [
-        ["-m", "pretrain.worker", "--job", str(job)],
+        ["-m", "pretrain.worker", "--hash", "0a1b", "--job", str(job)],
         ["-m", "deepspeed.launcher.launch", "--module", "pretrain.worker", "--job", str(job)],
         ["-m", "pretrain.worker", "--job", str(other)],
     ]

@@ -19,6 +19,7 @@ from configs import CheckFailed, UserError
 from pretrain import worker
 from pretrain.engine import Engine
 from pretrain.job import STOPPED
+from pretrain.run_folder import Metrics, read_metrics
 
 STEP_TOKENS = 8 * 32
 
@@ -98,6 +99,19 @@ def test_too_many_in_a_row_end_the_run(
     assert (lineage["steps"], lineage["skipped_steps"]) == (12, [2, 3, 5, 6])
 
 
+def test_steps_before_a_start_count_as_in_a_row(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run that is started again and again comes to its end without a step applied."""
+    tree = recipe(tiny, tmp_path, max_skipped_steps=2, checkpoint_tokens=STEP_TOKENS)
+    for first in (2, 1, 1):
+        with monkeypatch.context() as patch:
+            spoil(patch, set(range(first, 13)))
+            with pytest.raises(CheckFailed, match=r"3 steps in a row .* the last at 4"):
+                train_here(tree, patch)
+    assert max(steps(tmp_path / "run/checkpoints")) == 3
+
+
 @pytest.mark.parametrize(
     ("change", "part"),
     [
@@ -150,6 +164,16 @@ def test_a_model_or_machine_that_does_not_fit_is_refused(
     tree["train"] |= change.get("train", {})
     with pytest.raises(UserError, match=part):
         train_here(tree, monkeypatch)
+
+
+def test_rows_that_a_crash_spoiled_cost_no_others(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"st\n\xff\0\0\n{"step": 4}\n{"step": 5}\n{"step": 6')
+    assert [row["step"] for row in read_metrics(path)] == [1, 4, 5]
+    metrics = Metrics(path, 4)
+    metrics.write({"step": 5})
+    metrics.close()
+    assert path.read_text() == '{"step": 1}\n{"step": 4}\n{"step": 5}\n'
 
 
 def test_a_second_signal_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,7 +142,8 @@ def hosted(recipe: Recipe, folder: Path) -> Any:
     build_recipe(recipe, quiet)
     job = _job(recipe, folder, plan_recipe(recipe))
     try:
-        return [word for word in prepared(job)[0] if not word.isdigit()]
+        words = prepared(job)[0]
+        return [word for word in words if word != job.hash and not word.isdigit()]
     except AlloyError as error:
         return error.message
 

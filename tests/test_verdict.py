@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +30,7 @@ from pretrain.job import (
     take_back_word,
     write_job,
 )
-from pretrain.launch import prepared, run_ranks
+from pretrain.launch import run_ranks
 from pretrain.run_folder import LINEAGE, complete, held, read_metrics
 from pretrain.verdict import require_success, silent_under_nccl
 
@@ -82,6 +81,7 @@ def test_an_unfinished_run_is_none_though_the_launcher_ends_with_0(
     run = tmp_path / "run"
     subprocess.run(["cp", "-r", trained[0], run], check=True)
     job = read_job(run / "job.json").model_copy(update={"run": str(run)})
+    write_job(job)
     require_success(0, job, [])
     (run / LINEAGE).rename(run / "kept")
     with pytest.raises(CheckFailed, match=r"the ranks ended with code 0: .*RuntimeError: broke$"):
@@ -92,11 +92,12 @@ def test_an_unfinished_run_is_none_though_the_launcher_ends_with_0(
         require_success(STOPPED, job, [])
     gave_up(run, 0, "Timed out waiting 60000ms")
     two = job.model_copy(update={"train": job.train.model_copy(update={"ranks": 2})})
+    write_json(run / "job.json", two.model_dump(mode="json"))
     with pytest.raises(CheckFailed, match="rank 1 hangs or is gone: the others waited 30 minutes"):
         require_success(1, two, [])
     write_json(run / ERROR, {"message": "no", "hint": "yes", "exit_code": 2})
     with pytest.raises(AlloyError, match="no"):
-        require_success(0, job, [])
+        require_success(0, two, [])
 
 
 LAUNCHER = """
@@ -119,10 +120,8 @@ def started(
 ) -> str:
     """What a start says in the end whose launcher starts ``rank``, a program."""
     run.mkdir(exist_ok=True)
-    for name in ("job.json", "plan.json"):
-        shutil.copyfile(trained / name, run / name)
-    job = read_job(run / "job.json").model_copy(update={"run": str(run)})
-    path = str((run / "job.json").resolve())
+    job = read_job(trained / "job.json").model_copy(update={"run": str(run)})
+    path = str(write_job(job).resolve())
     command = [sys.executable, "-c", LAUNCHER, SLEEPS.format(rank), path]
     monkeypatch.setattr("pretrain.launch.deepspeed_command", lambda *_: command)
     with pytest.raises(CheckFailed) as ended:
@@ -162,7 +161,7 @@ def test_a_stop_once_the_ranks_have_met_reaches_them(
 def test_an_error_after_a_stop_is_told(trained: tuple[Path, dict[str, Any]]) -> None:
     job = read_job(trained[0] / "job.json").model_copy(update={"run": str(trained[0] / "none")})
     (job.folder).mkdir()
-    shutil.copyfile(trained[0] / "plan.json", job.folder / "plan.json")
+    write_job(job)
     with pytest.raises(CheckFailed, match="RuntimeError: broke"):
         require_success(1, job, ["[rank1]: RuntimeError: broke"], stop_asked=True)
 
@@ -204,7 +203,7 @@ def test_words_of_a_larger_world_do_not_count(trained: tuple[Path, Any], tmp_pat
     gave_up(tmp_path, 0, "Timed out waiting")
     assert silent_ranks(tmp_path, 2) == [1]
     job = read_job(trained[0] / "job.json").model_copy(update={"run": str(tmp_path)})
-    prepared(job)  # of ranks that never come to begin, nothing older may count either
+    write_job(job)  # of ranks that never come to begin, nothing older may count either
     assert silent_ranks(tmp_path, 2) == []
 
 
@@ -294,6 +293,13 @@ def test_a_run_has_one_start_at_a_time(trained: tuple[Path, dict[str, Any]]) -> 
     holder.kill()  # it gives nothing back by itself
     holder.wait()
     with held(run, 0) as reason:
+        assert reason is None
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_takes_no_word_of_who_holds_a_run(tmp_path: Path) -> None:
+    (tmp_path / ".lock").symlink_to("/dev/full")
+    with held(tmp_path, 0) as reason:
         assert reason is None
 
 

@@ -1,11 +1,13 @@
 """alloy train: one recipe from its start to the exported model."""
 
+import shlex
+
 import click
 
 from alloy.commands.shared import emit, load, recipe_options, show
 from alloy.training import prepare_run, run_folder, train_recipe
+from checkpoints.folder import JOB
 from configs import Recipe, UserError
-from pretrain.job import write_job
 from pretrain.launchers import slurm_script, torchrun_lines
 
 
@@ -42,12 +44,12 @@ def _prepare(recipe: Recipe, launcher: str, dry_run: bool, as_json: bool) -> Non
     job = prepare_run(recipe, show)
     if job is None:
         return
-    path = write_job(job).resolve()
+    path = (job.folder / JOB).resolve()
     if launcher == "slurm":
         script = path.with_name("slurm.sh")
         text = slurm_script(recipe.name, path.parent, recipe.train)
         script.write_text(text, encoding="utf-8")
-        lines = [f"sbatch {script}"]
+        lines = [shlex.join(["sbatch", str(script)])]
     elif launcher == "torchrun":
         lines = torchrun_lines(path, recipe.train)
     else:
