@@ -27,6 +27,14 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 }
 
 
+def require_same(run: Path, wanted: dict[str, Any]) -> None:
+    """Before anything is built: what no run ever changes must be as it was. The schedule in
+    ``wanted`` may be the recipe's own, with a peak rate that is to be found yet."""
+    changed = [key for key in _changed(run, wanted) if key != "schedule.peak_lr"]
+    if not all(map(_of_the_future, changed)):
+        raise _other_settings(run, changed)
+
+
 def permitted(
     run: Path, wanted: dict[str, Any], planned: Planned, reached: Checkpoint | None
 ) -> list[dict[str, Any]]:
@@ -36,18 +44,14 @@ def permitted(
     there, listing the keys that differ, and where a change of schedule or mix would change what
     was trained already.
     """
-    if not (run / RECIPE).is_file() or never_trained(run):
+    if not _was_trained(run):
         return []
-    old = _with_defaults(read_json(run / RECIPE), wanted)
-    changed = differing_keys(old, json.loads(json.dumps(wanted)))
+    changed = _changed(run, wanted)
     if not changed:
         return extensions(run)
-    strangers = [key for key in changed if not key.startswith(("schedule.", "mix."))]
-    if reached is None or strangers:
-        raise UserError(
-            f"{run} holds a run with other settings: {', '.join(changed)}",
-            "give the run another name, or set these back",
-        )
+    if reached is None or not all(map(_of_the_future, changed)):
+        raise _other_settings(run, changed)
+    old = _with_defaults(read_json(run / RECIPE), wanted)
     _refuse_other_past(run, Schedule.model_validate(old["schedule"]), planned, reached, changed)
     added = {
         "at_step": reached.step,
@@ -57,6 +61,29 @@ def permitted(
     }
     known = extensions(run)
     return known if added in known else [*known, added]
+
+
+def _was_trained(run: Path) -> bool:
+    return (run / RECIPE).is_file() and not never_trained(run)
+
+
+def _changed(run: Path, wanted: dict[str, Any]) -> list[str]:
+    if not _was_trained(run):
+        return []
+    old = _with_defaults(read_json(run / RECIPE), wanted)
+    return differing_keys(old, json.loads(json.dumps(wanted)))
+
+
+def _of_the_future(key: str) -> bool:
+    """Whether a run that was trained may go on with another value."""
+    return key.startswith(("schedule.", "mix."))
+
+
+def _other_settings(run: Path, changed: list[str]) -> UserError:
+    return UserError(
+        f"{run} holds a run with other settings: {', '.join(changed)}",
+        "give the run another name, or set these back",
+    )
 
 
 def take(run: Path, wanted: dict[str, Any], changes: list[dict[str, Any]]) -> None:

@@ -12,9 +12,10 @@ from alloy.hub import local_model
 from alloy.open_models import habits, known_model
 from alloy.planning import Planned
 from alloy.starting import StartPoint
-from checkpoints.folder import Checkpoint
-from configs import UserError
+from checkpoints.folder import Checkpoint, chosen, is_alloy, read_json
+from configs import Base, Data, UserError
 from mixing.plan import Plan
+from pretrain.positions import require_positions
 from pretrain.schedule import first_steps
 
 _INSTRUCT = re.compile(r"(^|[-_/.])(instruct|chat|it|sft|dpo|rlhf|think)([-_/.]|$)", re.IGNORECASE)
@@ -31,6 +32,22 @@ def warm_steps_needed(steps: int) -> int:
 def warmup_percent(steps: int) -> str:
     """``schedule.warmup``, in per cent, that gives ``warm_steps_needed`` of ``steps``."""
     return f"{100 * warm_steps_needed(steps) / steps:.3g}"
+
+
+def require_rows_fit(base: Base, data: Data) -> None:
+    """Before hours of building: rows of ``data.seq_len`` tokens must be within the positions of the
+    base, where its config is to be had. Raises UserError; the ranks ask the model itself."""
+    config = base.architecture or {}
+    if base.model is not None:
+        config = read_json(_model_folder(base, base.model) / "config.json")
+    text = config.get("text_config", config)
+    require_positions(data.seq_len, text.get("max_position_embeddings", text.get("n_positions")))
+
+
+def _model_folder(base: Base, model: str) -> Path:
+    if is_alloy(Path(model)):
+        return chosen(Path(model), base.step, deep=False).path
+    return local_model(model, base.revision, weights=False)
 
 
 def described(start: StartPoint, plan: Plan, reached: Checkpoint | None = None) -> dict[str, Any]:

@@ -10,16 +10,16 @@ from typing import Any
 from alloy.adopting import shared
 from alloy.building import build_recipe
 from alloy.decontamination import by_task
-from alloy.extending import permitted, take
+from alloy.extending import permitted, require_same, take
 from alloy.hub import local_model, local_tokenizer
 from alloy.planning import Planned, plan_recipe
-from alloy.start_matrix import start_lines
-from alloy.starting import hold_parent, run_folder
+from alloy.start_matrix import require_rows_fit, start_lines
+from alloy.starting import begun, hold_parent, run_folder
 from alloy.tokenizing import tokenizer_name
 from checkpoints.folder import last_good, write_json
-from configs import Base, Recipe, Train, UserError
+from configs import Base, Recipe, Schedule, Train, UserError
 from mixing.receipt import receipt
-from pretrain.deepspeed_config import deepspeed_config
+from pretrain.deepspeed_config import ROUNDING_KEYS, deepspeed_config
 from pretrain.job import Job, write_job
 from pretrain.launch import run_ranks
 from pretrain.machines import named
@@ -84,10 +84,13 @@ def prepare_run(
     run = run_folder(recipe)
     _check_writable(run)
     found = _as_found(run)
+    require_same(run, deciding(recipe, recipe.schedule))
+    if begun(recipe) is None:  # afterwards its base may be gone
+        require_rows_fit(recipe.base, recipe.data)
     build_recipe(recipe, show)
     planned = plan_recipe(recipe, verify=True)
     reached, _ = last_good(run / "checkpoints")
-    wanted = deciding(recipe, planned)
+    wanted = deciding(recipe, planned.start.schedule)
     changes = permitted(run, wanted, planned, reached)
     if complete(run, planned.plan.hash, reached):
         with _taking(run, found):
@@ -109,15 +112,18 @@ def prepare_run(
     return job
 
 
-def deciding(recipe: Recipe, planned: Planned) -> dict[str, Any]:
-    """The settings that decide a run's result; the rest may change when it is started again."""
+def deciding(recipe: Recipe, schedule: Schedule) -> dict[str, Any]:
+    """The settings that decide a run's result; the rest may change when it is started again.
+    ``schedule`` is the recipe's, with a number for the peak rate where that is known."""
     tree = recipe.model_dump(mode="json", include={"base", "data", "mix", "train"})
-    tree["schedule"] = planned.start.schedule.model_dump(mode="json")
+    tree["schedule"] = schedule.model_dump(mode="json")
     for key in ("store", "max_contaminated"):
         tree["data"].pop(key)
     if tree["base"] is not None:
         tree["base"] = {k: v for k, v in tree["base"].items() if k not in _FREE_BASE_KEYS}
     tree["train"] = {k: v for k, v in tree["train"].items() if k not in _FREE_TRAIN_KEYS}
+    raw = recipe.train.deepspeed
+    tree["train"]["deepspeed"] = {k: raw[k] for k in ROUNDING_KEYS if k in raw}
     return tree
 
 

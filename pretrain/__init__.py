@@ -24,6 +24,7 @@ replay.py     a stored batch, run again after loading
 milestones.py  when a run saves and measures, what a checkpoint says besides its tensors
 saving.py     checkpoints of a run: gather, write, publish, retain
 job.py        what the ranks are told
+positions.py  whether rows are within a model's positions; pure
 run_folder.py what a run folder holds and whether a recipe may continue it
 one_folder.py whether all ranks see the folder that rank 0 writes to
 worker.py     entry point of one rank: signals, errors, exit codes

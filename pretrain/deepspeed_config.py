@@ -70,6 +70,8 @@ _FREE_ZERO = {
 }
 """Raw keys that change time and memory, and were seen to leave the result as it is. DeepSpeed
 itself passes over top-level keys that it does not know."""
+ROUNDING_KEYS = ("communication_data_type", "data_types")
+"""Of the raw keys, those by which a run's numbers change."""
 _FREE_TYPES = {"grad_accum_dtype"}
 _TYPES = ("fp32", "bf16")
 

@@ -106,13 +106,9 @@ def torchrun_lines(job: Path, train: Train) -> list[str]:
 def slurm_script(name: str, run: Path, train: Train) -> str:
     """A batch script: one torchrun on each node, and SIGTERM ``train.stop_minutes`` before the end,
     in which the ranks save. Submitting it again goes on from there."""
-    command = shlex.join(torchrun_command(run / JOB, train, "NODE_RANK", "FIRST_HOST", "FREE_PORT"))
-    for word, variable in (
-        ("NODE_RANK", "$SLURM_NODEID"),
-        ("FIRST_HOST", "$first"),
-        ("FREE_PORT", "$port"),
-    ):
-        command = command.replace(word, variable)
+    shell_words = "$SLURM_NODEID", "$first", "$port"
+    words = torchrun_command(run / JOB, train, *shell_words)
+    command = " ".join(w if w in shell_words else shlex.quote(w) for w in words)
     # Not by what this machine has: scripts are written where there are no GPUs.
     on_cpu = train.device == "cpu"
     chosen = sorted(variables(train, on_cpu).items())

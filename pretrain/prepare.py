@@ -29,6 +29,7 @@ from pretrain.job import (
 )
 from pretrain.model import Start, base_checkpoint, load_start, resume_start, run_start
 from pretrain.objective import ChunkedHead, Objective, chunked_head, require_plain_logits
+from pretrain.positions import require_positions
 from pretrain.saving import load_moments
 from pretrain.steps import accumulation, micro_batches
 from pretrain.watch import say_once
@@ -136,12 +137,7 @@ def _require_fit(job: Job, start: Start) -> None:
         f"device: {device_name() or found.type}, {job.train.precision}, gradients summed in {sums}"
     )
     config = start.model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
-    if isinstance(positions, int) and job.data.seq_len > positions:
-        raise UserError(
-            f"data.seq_len {job.data.seq_len} is over the {positions} positions of the model",
-            f"set data.seq_len: {positions} or less, or max_position_embeddings in its config.json",
-        )
+    require_positions(job.data.seq_len, getattr(config, "max_position_embeddings", None))
 
 
 def _agree_on_attention(job: Job, start: Start) -> Attention:

@@ -93,6 +93,17 @@ def test_folder_of_another_run_lists_the_keys(tiny: Path, tmp_path: Path, alloy:
     refused(alloy("train", recipe), "mix.general", "schedule")
 
 
+def test_settings_of_another_run_are_refused_before_anything_is_built(
+    tiny: Path, tmp_path: Path, alloy: Alloy
+) -> None:
+    tree = tiny_recipe(tiny, tmp_path / "runs")
+    (tmp_path / "runs/tiny").mkdir(parents=True)
+    (tmp_path / "runs/tiny/recipe.json").write_text(json.dumps({"data": {"seq_len": 64}}))
+    (tmp_path / "runs/tiny/metrics.jsonl").write_text('{"step": 1}\n')  # it was trained
+    refused(alloy("train", write_recipe(tmp_path / "r.yaml", tree)), "data.seq_len")
+    assert not (tmp_path / "runs/store").exists()
+
+
 @pytest.mark.parametrize(
     ("override", "part"),
     [

@@ -87,10 +87,10 @@ def test_slurm_script(tiny: Path, tmp_path: Path, alloy: Callable[..., Any]) -> 
 
 def test_a_slurm_script_for_a_folder_with_an_odd_name(tmp_path: Path) -> None:
     """sbatch takes #SBATCH lines apart as a shell does, and %u for the user."""
-    run = tmp_path / "o'brien 100%u #1"
+    run = tmp_path / "o'brien FIRST_HOST 100%u #1"
     script = slurm_script("a", run, Train())
     (line,) = [line for line in script.splitlines() if "--output" in line]
-    told = tmp_path / "o'brien 100%%u #1" / "slurm-%j.log"
+    told = tmp_path / "o'brien FIRST_HOST 100%%u #1" / "slurm-%j.log"
     assert shlex.split(line) == ["#SBATCH", f"--output={told}"]
     assert shlex.split(shlex.split(script)[-1])[-1] == str(run / "job.json")
 
@@ -151,7 +151,7 @@ def test_the_launcher_takes_the_gpus_that_are_allowed(monkeypatch: pytest.Monkey
     for visible, gpus in (("6,2,5", [2, 6]), (None, [0, 1])):
         if visible is not None:
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        command = deepspeed_command(Path("job.json"), 2, 1, gpus=visible_gpus(visible, 2))
+        command = deepspeed_command((Path("job.json"), "x"), 2, 1, gpus=visible_gpus(visible, 2))
         with pytest.raises(StartedError):
             runner.main(command[1:])
         [world] = [word for word in started[-1] if word.startswith("--world_info=")]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_recipe
+from conftest import tiny_recipe, write_recipe
 from one_rank import joined, rows_of, train_here
 
 from alloy import hub
@@ -211,3 +211,22 @@ def test_a_mistyped_folder_names_the_nearest(
     with pytest.raises(UserError) as refused:
         local_model(str(tmp_path / "trnk"), None, weights=False)
     assert refused.value.hint == f"did you mean {tmp_path / 'trunk'}?"
+
+
+@pytest.mark.parametrize(
+    "config", [{"max_position_embeddings": 16}, {"text_config": {"n_positions": 16}}]
+)
+def test_rows_over_the_positions_are_refused_before_anything_is_built(
+    config: dict[str, Any], tiny: Path, tmp_path: Path, alloy: Any
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text(json.dumps(config))
+    recipe = write_recipe(
+        tmp_path / "r.yaml", tiny_recipe(tiny, tmp_path / "runs", base={"model": str(base)})
+    )
+    for verb in ("plan", "train"):
+        done = alloy(verb, recipe)
+        assert done.returncode == 2
+        assert "seq_len 32 is over the 16 positions" in done.stderr
+    assert not (tmp_path / "runs/store").exists()

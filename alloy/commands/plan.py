@@ -10,7 +10,7 @@ from alloy.footprint import disk_lines, footprint
 from alloy.planning import Planned, plan_recipe
 from alloy.repetition import repeated_recipes, repetition_line
 from alloy.sharing import course, shared_starts, shared_tokens
-from alloy.start_matrix import described, start_lines
+from alloy.start_matrix import described, require_rows_fit, start_lines
 from alloy.starting import run_folder
 from checkpoints.folder import Checkpoint, last_good
 from configs import Recipe
@@ -23,8 +23,10 @@ from pretrain.schedule import curve
 def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what RECIPE will do: rows, epochs, learning rate, steps."""
     recipe = load(recipe_path, overrides)
-    planned = plan_recipe(recipe)
     reached, _ = last_good(run_folder(recipe) / "checkpoints", deep=False)
+    if recipe.base is not None and reached is None:
+        require_rows_fit(recipe.base, recipe.data)
+    planned = plan_recipe(recipe)
     answer = describe(recipe, planned, reached)
     if as_json:
         emit(answer)
