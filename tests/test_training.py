@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ import torch
 from conftest import ALLOY, WORDS, tiny_recipe, write_recipe
 from reference import closed_form_lr, reference_losses
 
-from checkpoints.folder import chosen, last_good, steps
+from checkpoints.folder import chosen, last_good, step_name, steps
 from checkpoints.tensors import EXP_AVG, WEIGHTS, read
 from pretrain.job import read_job
 from pretrain.run_folder import read_metrics
@@ -25,6 +26,8 @@ LOSS_TOLERANCE = 1e-5
 WEIGHT_TOLERANCE = 1e-5
 GRADIENT_TOLERANCE = 1e-4
 """Of the norm of a parameter's gradient."""
+RESUMED_TOLERANCE = 1e-4
+"""Of losses and weights after a change of the ranks."""
 STEP_TOKENS = 8 * 32
 
 
@@ -80,13 +83,52 @@ def test_raw_keys_leave_the_result_as_it_is(
 ) -> None:
     """In buckets and groups that are small beside the model, as default ones are beside real
     models."""
-    small = {"reduce_bucket_size": 13_000, "allgather_bucket_size": 3000}
-    if zero == 3:
-        small |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 1000}
-        small |= {"sub_group_size": 3000, "stage3_max_live_parameters": 0}
-        small |= {"stage3_max_reuse_distance": 0}
-    raw = {"deepspeed": {"zero_optimization": small | keys}}
-    require_plain_loop(tiny, tmp_path, alloy, tiny_train(zero, **raw))
+    raw = {"zero_optimization": small_groups(zero) | keys}
+    require_plain_loop(tiny, tmp_path, alloy, tiny_train(zero, deepspeed=raw))
+
+
+def small_groups(zero: int) -> dict[str, Any]:
+    found = {"reduce_bucket_size": 13_000, "allgather_bucket_size": 3000}
+    if zero < 3:
+        return found
+    found |= {"stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 1000}
+    found |= {"sub_group_size": 3000, "stage3_max_live_parameters": 0}
+    return found | {"stage3_max_reuse_distance": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("precision", "before", "after"),
+    [("bf16", (3, 2), (3, 2)), ("fp32", (3, 1), (2, 2)), ("fp32", (2, 2), (0, 1))],
+)
+def test_small_groups_go_on_from_a_checkpoint(
+    precision: str,
+    before: tuple[int, int],
+    after: tuple[int, int],
+    tiny: Path,
+    tmp_path: Path,
+    alloy: Callable[..., Any],
+) -> None:
+    """To the bit in the same shape, (ZeRO stage, ranks); with other groups in another."""
+
+    def trained(shape: tuple[int, int]) -> tuple[list[float], dict[str, torch.Tensor]]:
+        zero, ranks = shape
+        raw = {"zero_optimization": small_groups(zero)} if zero else {}
+        keys = tiny_train(zero, ranks=ranks, precision=precision, deepspeed=raw)
+        keys |= {"checkpoint_tokens": STEP_TOKENS, "keep_last": 20}
+        run = train(alloy, tiny_recipe(tiny, tmp_path / "runs", train=keys), tmp_path)
+        return losses(run), weights(run)
+
+    whole, whole_weights = trained(before)
+    run = tmp_path / "runs/tiny"
+    for step in range(6, 13):
+        shutil.rmtree(run / "checkpoints" / step_name(step))
+    again, again_weights = trained(after)
+    exact = before == after
+    assert again == (whole if exact else pytest.approx(whole, abs=RESUMED_TOLERANCE))
+    for name, tensor in whole_weights.items():
+        allowed = 0.0 if exact else RESUMED_TOLERANCE
+        assert float((again_weights[name] - tensor).abs().max()) <= allowed, name
 
 
 def require_plain_loop(
