@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging as transformers_logging
+
 from alloy.decontamination import by_task
 from alloy.open_models import published_scores
 from alloy.planning import Planned
@@ -36,6 +38,7 @@ def evaluate(
     """
     tokenizer, corpus = planned.tokenizer, planned.corpus
     assert corpus is not None
+    transformers_logging.disable_progress_bar()  # lines of their own, between those of Alloy
     return evaluate_model(
         model,
         recipe.evals,

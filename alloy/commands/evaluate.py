@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from transformers.utils import logging as transformers_logging
 
 from alloy.building import build_recipe
 from alloy.commands.shared import emit, load, recipe_options, show, table
@@ -42,7 +41,6 @@ def command(
     stages: bool,
 ) -> None:
     """Measure models on the exam, the tasks and the held-out text of RECIPE."""
-    transformers_logging.disable_progress_bar()
     recipe = load(recipe_path, overrides)
     if stages and (models or out):
         raise UserError("--stages measures the recipe's own run", "leave --model and --out away")
