@@ -48,7 +48,7 @@ def code_of_rank(job: Job, told: list[str], monkeypatch: pytest.MonkeyPatch) -> 
     def leave(code: int) -> None:
         raise SystemExit(code)
 
-    def trained(job: Job, _: Any) -> bool:
+    def trained(job: Job, *_: object) -> bool:
         told.append(job.hash)
         return True
 
