@@ -10,10 +10,10 @@ demo: .venv/.ready
 	$(BIN)/alloy demo
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --durations 20
 
 test-slow: .venv/.ready
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations 20
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
