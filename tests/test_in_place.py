@@ -150,6 +150,7 @@ def test_figures_are_those_of_the_export(
         assert part["documents"] == len(mine)
 
 
+@pytest.mark.slow
 def test_two_ranks_at_zero_3_measure_what_one_does(
     tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
 ) -> None:

@@ -198,9 +198,8 @@ def one_rank() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(
-    "zero", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 3]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", [1, 2, 3])
 @pytest.mark.usefixtures("one_rank")
 def test_other_numbers_of_ranks_in_the_middle(
     zero: int,
