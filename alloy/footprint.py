@@ -12,7 +12,7 @@ from alloy.starting import StartPoint, run_folder
 from checkpoints.folder import Checkpoint, chosen, is_alloy
 from configs import Recipe
 from mixing.plan import Plan
-from pretrain.schedule import stage_ends
+from pretrain.schedule import stage_ends, steps_apart
 
 _WEIGHT_BYTES = 4
 _CHECKPOINT_BYTES = 12
@@ -32,12 +32,8 @@ def footprint(
     weights = _weights(start, reached)
     if weights is None:
         return None
-    step_tokens = plan.batch_rows * plan.seq_len
     pinned = set(stage_ends(plan))
-    loose: set[int] = set()
-    if recipe.train.checkpoint_tokens is not None:
-        every = max(1, recipe.train.checkpoint_tokens // step_tokens)
-        loose = set(range(every, plan.steps, every)) - pinned
+    loose = set(steps_apart(plan, recipe.train.checkpoint_tokens)) - pinned
     # The one that is being written is there before the oldest goes.
     kept = len(pinned) + min(recipe.train.keep_last + 1, len(loose))
     checkpoint = _CHECKPOINT_BYTES * weights

@@ -14,6 +14,7 @@ from checkpoints.folder import write_json
 from configs import Sweep, Train, UserError
 from evals.records import weights_hash
 from mixing.plan import Plan
+from pretrain.schedule import steps_apart
 
 Tree = dict[str, Any]
 
@@ -72,8 +73,7 @@ def averaged_steps(plan: Plan, train: Train, counts: tuple[int, ...]) -> dict[in
             "sweep.average needs checkpoints, and train.checkpoint_tokens is not set",
             "it says how many tokens lie between two of those that are averaged",
         )
-    every = max(1, train.checkpoint_tokens // (plan.batch_rows * plan.seq_len))
-    there = sorted({*range(every, plan.steps, every), plan.steps})
+    there = [*steps_apart(plan, train.checkpoint_tokens), plan.steps]
     if max(counts) > len(there):
         raise UserError(
             f"sweep.average {max(counts)}: a run of {plan.steps} steps has {len(there)} "

@@ -8,7 +8,7 @@ from mixing.plan import Plan
 from mixing.seek import Order
 from pretrain.job import Job
 from pretrain.loop import Progress
-from pretrain.schedule import first_steps, lr_at, stage_ends
+from pretrain.schedule import first_steps, lr_at, stage_ends, steps_apart
 
 
 def pinned(job: Job, plan: Plan) -> frozenset[int]:
@@ -18,19 +18,15 @@ def pinned(job: Job, plan: Plan) -> frozenset[int]:
 
 def saved_at(job: Job, plan: Plan) -> frozenset[int]:
     """Step counts at which a checkpoint is due."""
-    due = {plan.steps, *pinned(job, plan)}
-    if job.train.checkpoint_tokens is not None:
-        every = max(1, job.train.checkpoint_tokens // (plan.batch_rows * plan.seq_len))
-        due |= set(range(every, plan.steps, every))
-    return frozenset(due)
+    apart = steps_apart(plan, job.train.checkpoint_tokens)
+    return frozenset({plan.steps, *pinned(job, plan), *apart})
 
 
 def measured_at(job: Job, plan: Plan) -> frozenset[int]:
     """Step counts at which the live model is measured."""
     if job.train.eval_tokens is None:
         return frozenset()
-    every = max(1, job.train.eval_tokens // (plan.batch_rows * plan.seq_len))
-    return frozenset({*range(0, plan.steps, every), plan.steps})
+    return frozenset({0, *steps_apart(plan, job.train.eval_tokens), plan.steps})
 
 
 def progress_of(resumed: Checkpoint | None, plan: Plan) -> Progress:

@@ -24,9 +24,7 @@ from pretrain.attention import (
 from pretrain.batches import document_inputs
 from pretrain.deepspeed_config import sums_gradients_in
 from pretrain.engine import Engine, device, device_name
-from pretrain.job import (
-    Job,
-)
+from pretrain.job import Job
 from pretrain.model import Start, base_checkpoint, load_start, resume_start, run_start
 from pretrain.objective import ChunkedHead, Objective, chunked_head, require_plain_logits
 from pretrain.positions import require_positions

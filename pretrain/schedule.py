@@ -67,6 +67,15 @@ def stage_ends(plan: Plan) -> list[int]:
     ]
 
 
+def steps_apart(plan: Plan, tokens: int | None) -> range:
+    """Step counts before the end of a run that lie ``tokens`` positions apart, at least a step;
+    none where there is no distance."""
+    if tokens is None:
+        return range(0)
+    every = max(1, tokens // (plan.batch_rows * plan.seq_len))
+    return range(every, plan.steps, every)
+
+
 def curve(plan: Plan, schedule: Schedule) -> list[dict[str, float]]:
     """The learning rate at the first and last step of each phase."""
     bounds = first_steps(plan)
