@@ -36,7 +36,10 @@ from pretrain.optimizer import adamw
 from pretrain.steps import micro_batches
 
 ALLOY, BARE, DDP, TRAINER = "alloy train", "bare DeepSpeed", "PyTorch DDP", "Trainer + DeepSpeed"
-WARM_STEPS = 2
+WARM_STEPS = 1
+TRAINER_WARM_STEPS = 2
+"""Each of its stretches is a new engine, whose memory is new too."""
+PARTS_TURNS = 8
 FETCH, FORWARD, BACKWARD, STEP, LOG = "rows", "forward", "backward", "optimizer step", "log"
 
 Batch = tuple[dict[str, torch.Tensor | None], torch.Tensor]
@@ -190,9 +193,9 @@ class Rows(Dataset):
     def _item(run: Run, position: int) -> dict[str, torch.Tensor]:
         row = run.rows.row(position)
         device = torch.device("cpu")
-        inputs, labels, *_ = collate([row], run.plan.seq_len, run.document_mask, 0, device)
-        unshifted = F.pad(labels[0], (1, 0), value=-100)[:-1]
-        found = {name: tensor[0] for name, tensor in inputs.items() if tensor is not None}
+        batch = collate([row], run.plan.seq_len, run.document_mask, 1, device)
+        unshifted = F.pad(batch.labels[0], (1, 0), value=-100)[:-1]
+        found = {name: tensor[0] for name, tensor in batch.inputs.items() if tensor is not None}
         return {**found, "labels": unshifted}
 
     def __len__(self) -> int:
@@ -223,7 +226,7 @@ def trainer_seconds(job: Job, rows: Rows, steps: int, folder: Path) -> float:
     arguments = TrainingArguments(
         output_dir=str(folder / "trainer"),
         per_device_train_batch_size=micro,
-        max_steps=WARM_STEPS + steps,
+        max_steps=TRAINER_WARM_STEPS + steps,
         learning_rate=job.schedule.peak,
         adam_beta2=job.train.beta2,
         weight_decay=job.train.weight_decay,
@@ -251,10 +254,11 @@ def compared(run: Run, progress: Progress, job: Job, options: argparse.Namespace
     for loop in loops.values():
         timed(loop, options.steps)
     # Trainer comes last: each of its stretches makes an engine, whose remains slow what follows.
-    pairs = {name: paired(alloy, loops[name], options) for name in (BARE, DDP)}
-    parts = {name: parts_of(loop, clock, options.steps) for name, loop in loops.items()}
+    counts = {BARE: options.pairs, DDP: options.ddp_pairs}
+    pairs = {name: paired(alloy, loops[name], n, options.steps) for name, n in counts.items()}
+    parts = parts_of(loops, clock, options.steps)
     saves = [alloy.save_once() for _ in range(3)][1:]
-    rows = Rows(run, run.plan.batch_rows * (WARM_STEPS + options.steps))
+    rows = Rows(run, run.plan.batch_rows * (TRAINER_WARM_STEPS + options.steps))
     pairs[TRAINER] = [
         [timed(alloy, options.steps), trainer_seconds(job, rows, options.steps, job.folder)]
         for _ in range(options.trainer_pairs)
@@ -263,15 +267,15 @@ def compared(run: Run, progress: Progress, job: Job, options: argparse.Namespace
 
 
 def paired(
-    mine: Callable[[int], None], other: Callable[[int], None], options: argparse.Namespace
+    mine: Callable[[int], None], other: Callable[[int], None], pairs: int, steps: int
 ) -> list[list[float]]:
     """[seconds of mine, seconds of the other] of each pair; who goes first changes."""
     found = []
-    for turn in range(options.pairs):
+    for turn in range(pairs):
         both = [(0, mine), (1, other)]
         times = [0.0, 0.0]
         for place, loop in both if turn % 2 else reversed(both):
-            times[place] = timed(loop, options.steps)
+            times[place] = timed(loop, steps)
         found.append(times)
     return found
 
@@ -285,8 +289,8 @@ def ready(run: Run, step: int) -> list[Batch]:
     found = []
     for positions in places:
         rows = [None if p is None else run.rows.row(p) for p in positions]
-        inputs, labels, *_ = collate(rows, run.plan.seq_len, run.document_mask, 0, run.device)
-        found.append((inputs, labels))
+        batch = collate(rows, run.plan.seq_len, run.document_mask, 1, run.device)
+        found.append((batch.inputs, batch.labels))
     return found
 
 
@@ -299,13 +303,22 @@ def timed(loop: Callable[[int], None], steps: int) -> float:
     return now() - began
 
 
-def parts_of(loop: Callable[[int], None], clock: Clock, steps: int) -> dict[str, float]:
-    loop(WARM_STEPS)
-    clock.seconds.clear()
-    clock.running = True
-    total = timed_only(loop, steps)
-    clock.running = False
-    return {"total": total, **clock.seconds, "rest": total - sum(clock.seconds.values())}
+def parts_of(
+    loops: dict[str, Callable[[int], None]], clock: Clock, steps: int
+) -> dict[str, dict[str, float]]:
+    """Seconds a step by part of each loop, which take turns in this too."""
+    found: dict[str, dict[str, float]] = {name: defaultdict(float) for name in loops}
+    for _ in range(PARTS_TURNS):
+        for name, loop in loops.items():
+            loop(WARM_STEPS)
+            clock.seconds.clear()
+            clock.running = True
+            total = timed_only(loop, steps)
+            clock.running = False
+            rest = total - sum(clock.seconds.values())
+            for part, seconds in {**clock.seconds, "rest": rest, "total": total}.items():
+                found[name][part] += seconds / (PARTS_TURNS * steps)
+    return found
 
 
 def timed_only(loop: Callable[[int], None], steps: int) -> float:
@@ -318,7 +331,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--job", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    for name in ("pairs", "steps", "trainer-pairs"):
+    for name in ("pairs", "ddp-pairs", "trainer-pairs", "steps"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
     job = read_job(options.job)

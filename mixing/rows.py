@@ -5,6 +5,7 @@ Order + PackedRows + SourceReader ─▶ RowReader ─▶ Row(position)
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,9 @@ from mixing.seek import Location, Locations, Order
 
 IGNORED = -100
 """Label of a position without a target."""
+_BLOCK, _BLOCKS = 256, 64
+"""Positions that are located at once, and how many such blocks are remembered: a training loop goes
+through positions in order, and most of locating one is the call."""
 
 
 class TokenReader(Protocol):
@@ -51,6 +55,16 @@ class Row:
     """Index into ``Plan.sources``."""
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Consecutive positions: the row of each, and the targets of all before it in the block."""
+
+    source: list[int]
+    row: list[int]
+    supervised_before: list[int]
+    """One more than there are positions."""
+
+
 class RowReader:
     """The rows of a plan. ``position`` counts from the start of the run.
 
@@ -70,15 +84,18 @@ class RowReader:
         _refuse_strangers(plan, readers, packed)
         self._readers = [readers[source.name] for source in plan.sources]
         self.packed = [packed[source.name] for source in plan.sources]
+        self._block = lru_cache(_BLOCKS)(self._located)
 
     def locate(self, position: int) -> Location:
         """Source, row, epoch and phase of a position, from the plan alone."""
         return self.order.locate(position)
 
     def row(self, position: int) -> Row:
-        """The row at a position."""
-        where = self.order.locate(position)
-        return self.read(where.source, where.row)
+        """The row at a position; raises IndexError outside of the run."""
+        block, index = divmod(position, _BLOCK)
+        self._require_inside(position, position + 1)
+        where = self._block(block)
+        return self.read(where.source[index], where.row[index])
 
     def read(self, source: int, row: int) -> Row:
         """A row of a source of the plan, by its number in the source's PackedRows."""
@@ -120,9 +137,26 @@ class RowReader:
         )
 
     def supervised(self, first: int, count: int) -> int:
-        """Targets of the loss at positions first .. first + count - 1, without reading tokens."""
-        where = self.order.locate_many(np.arange(first, first + count))
-        return int(self.held(where)[1].sum())
+        """Targets of the loss at positions first .. first + count - 1, without reading tokens;
+        raises IndexError outside of the run."""
+        end = first + count
+        self._require_inside(first, end)
+        total = 0
+        for block in range(first // _BLOCK, -(-end // _BLOCK)):
+            begin = block * _BLOCK
+            before = self._block(block).supervised_before
+            total += before[min(end - begin, _BLOCK)] - before[max(first - begin, 0)]
+        return total
+
+    def _require_inside(self, first: int, end: int) -> None:
+        if not 0 <= first <= end <= self.plan.rows:
+            raise IndexError(f"positions {first} to {end - 1} of a run of {self.plan.rows} rows")
+
+    def _located(self, block: int) -> "_Block":
+        first = block * _BLOCK
+        where = self.order.locate_many(np.arange(first, min(first + _BLOCK, self.plan.rows)))
+        before = np.append(0, np.cumsum(self.held(where)[1]))
+        return _Block(where.source.tolist(), where.row.tolist(), before.tolist())
 
     def held(self, where: Locations) -> tuple[np.ndarray, np.ndarray]:
         """Tokens that are not padding, and targets of the loss, of each located row, int64."""

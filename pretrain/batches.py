@@ -1,37 +1,55 @@
 """Rows of arrays to the tensors of a forward pass."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
-from mixing.rows import Row
+from mixing.rows import IGNORED, Row
 from pretrain.attention import lengths_inputs
 from pretrain.transfer import on_device
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows as a model takes them; an empty place is a row of padding of no source."""
+
+    inputs: dict[str, torch.Tensor | int | None]
+    labels: torch.Tensor
+    """int64 (rows, seq_len)"""
+    of_source: torch.Tensor
+    """bool (sources, rows): whose row it is."""
+    targets: np.ndarray
+    """int64 (sources,): labels that count, counted here so that no device has to."""
 
 
 def collate(
     rows: list[Row | None],
     seq_len: int,
     document_mask: bool,
-    empty_source: int,
+    sources: int,
     device: torch.device,
     lengths: bool = False,
-) -> tuple[dict[str, torch.Tensor | int | None], torch.Tensor, torch.Tensor]:
-    """Model inputs, labels (rows, seq_len) and the source of each row (rows,).
-
-    An empty place is a row of padding that counts for ``empty_source``. ``lengths``: flash
-    attention also takes the cumulated lengths of the documents.
-    """
+) -> MicroBatch:
+    """``sources``: their number in the plan. ``lengths``: flash attention also takes the cumulated
+    lengths of the documents."""
     empty = np.zeros(seq_len, dtype=np.int64)
     ids = np.stack([empty if r is None else r.input_ids for r in rows])
-    labels = np.stack([empty - 100 if r is None else r.labels for r in rows])
-    sources = np.array([empty_source if r is None else r.source for r in rows])
+    labels = np.stack([empty + IGNORED if r is None else r.labels for r in rows])
+    source = np.array([-1 if r is None else r.source for r in rows])
+    of_source = source == np.arange(sources)[:, None]
     inputs: dict[str, torch.Tensor | int | None]
     inputs = {"input_ids": on_device(ids, device)}
     if document_mask:
         lone = np.arange(seq_len)
         positions = np.stack([lone if r is None else r.position_ids for r in rows])
         inputs |= document_inputs(positions, device, lengths)
-    return inputs, on_device(labels, device), on_device(sources, device)
+    return MicroBatch(
+        inputs,
+        on_device(labels, device),
+        on_device(of_source, device),
+        of_source @ (labels != IGNORED).sum(axis=1),
+    )
 
 
 def document_inputs(

@@ -23,6 +23,7 @@ from pretrain.engine import Engine
 from pretrain.objective import Objective
 from pretrain.schedule import first_steps, lr_at
 from pretrain.steps import micro_batches
+from pretrain.transfer import on_device
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,18 @@ class Progress:
     skipped_steps: tuple[int, ...] = ()
     supervised_by_source: tuple[int, ...] = ()
     """Of ``supervised_tokens``, by source of the plan; empty before the first step."""
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What the ranks found together in a step."""
+
+    nats: tuple[float, ...]
+    """Summed cross-entropy by source of the plan."""
+    targets: tuple[int, ...]
+    """Supervised tokens by source."""
+    stop: bool
+    """Whether a rank was asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +89,23 @@ def train(
     while progress.step < run.plan.steps:
         began = time.perf_counter()
         lr = lr_at(progress.step, run.plan.steps, first_steps(run.plan), run.schedule)
-        agreed = _accumulate(run, progress.step)
+        waiting = _accumulate(run, progress.step)
         applied = run.engine.step(lr)
         if run.engine.lr() != {lr}:
             raise RuntimeError(f"learning rate {run.engine.lr()} in force, not {lr}")
-        sums, stop = agreed()
-        progress = _advanced(progress, applied, sums)
+        agreed = waiting()
+        progress = _advanced(progress, applied, agreed)
         if dist.get_rank() == 0:
             seconds = time.perf_counter() - began
-            run.log(_metrics(run, progress, sums, lr, applied, seconds))
+            run.log(_metrics(run, progress, agreed, lr, applied, seconds))
         in_a_row = skipped_in_a_row(progress)
         if in_a_row > run.train.max_skipped_steps:
             raise CheckFailed(
                 f"{in_a_row} steps in a row had non-finite gradients, the last at {progress.step}",
                 "lower schedule.peak_lr, or look at the rows with `alloy corpus trace`",
             )
-        unmeasured = progress.step in measured and (stop or run.measure(progress))
-        stop = stop or unmeasured
+        unmeasured = progress.step in measured and (agreed.stop or run.measure(progress))
+        stop = agreed.stop or unmeasured
         if stop or progress.step in due:
             run.save(progress)
         if stop:
@@ -100,14 +113,15 @@ def train(
     return progress, True
 
 
-def _accumulate(run: Run, step: int) -> Callable[[], tuple[np.ndarray, bool]]:
-    """Gradients of one step. The result waits for what the ranks agree on: the sums of loss and
-    targets by source (2, sources), and whether one of them was asked to stop."""
+def _accumulate(run: Run, step: int) -> Callable[[], Agreed]:
+    """Gradients of one step. The result waits for what the ranks agree on."""
     first = step * run.plan.batch_rows
+    count = len(run.plan.sources)
     targets = run.rows.supervised(first, run.plan.batch_rows)
     _seed(hash((run.train.seed, step, dist.get_rank())) & (2**63 - 1), run.device)
     # On the device: reading a figure back would make the next pass wait for this one.
-    sums = torch.zeros(2, len(run.plan.sources) + 1, dtype=torch.float64, device=run.device)
+    nats = torch.zeros(count, dtype=torch.float64, device=run.device)
+    counted = np.zeros(count, np.int64)
     batches = micro_batches(
         first,
         run.plan.batch_rows,
@@ -118,22 +132,16 @@ def _accumulate(run: Run, step: int) -> Callable[[], tuple[np.ndarray, bool]]:
     agreed = None
     for index, positions in enumerate(batches):
         rows = [None if p is None else run.rows.row(p) for p in positions]
-        inputs, labels, sources = collate(
-            rows,
-            run.plan.seq_len,
-            run.document_mask,
-            len(run.plan.sources),
-            run.device,
-            run.lengths,
-        )
-        objective, nll = run.objective(run.engine.forward, inputs, labels)
-        sums += _by_source(nll, labels, sources, sums.shape[1])
+        batch = collate(rows, run.plan.seq_len, run.document_mask, count, run.device, run.lengths)
+        objective, nll = run.objective(run.engine.forward, batch.inputs, batch.labels)
+        nats += _by_source(nll, batch.of_source)
+        counted += batch.targets
         if index + 1 == len(batches):
-            agreed = _agreement(sums, run.stop_asked())
+            agreed = _agreement(nats, counted, run.stop_asked(), targets)
         loss = objective.sum() / max(targets, 1)
         balancing = run.engine.balancing()
         if balancing is not None:  # the mean over the step's targets of each pass's term
-            loss = loss + balancing * (labels != -100).sum() / max(targets, 1)
+            loss = loss + balancing * (int(batch.targets.sum()) / max(targets, 1))
         run.engine.backward(loss)
         if index + 1 < len(batches):
             run.engine.advance()
@@ -152,41 +160,49 @@ def _seed(seed: int, device: torch.device) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def _by_source(
-    nll: torch.Tensor, labels: torch.Tensor, sources: torch.Tensor, count: int
-) -> torch.Tensor:
-    """Loss and targets of each source from those of each row, float64 (2, count); not by
-    ``index_add_``, whose order of additions is left to chance on a GPU."""
-    rows = torch.stack([nll.double(), (labels != -100).sum(dim=1).double()])
-    of_source = sources == torch.arange(count, device=sources.device)[:, None]  # (count, rows)
-    return torch.where(of_source, rows[:, None], 0.0).sum(dim=-1)
+def _by_source(nll: torch.Tensor, of_source: torch.Tensor) -> torch.Tensor:
+    """Loss of each source, float64 (sources,), from that of each row; not by ``index_add_``, whose
+    order of additions is left to chance on a GPU."""
+    return torch.where(of_source, nll.double(), 0.0).sum(dim=-1)
 
 
-def _agreement(sums: torch.Tensor, stop_asked: bool) -> Callable[[], tuple[np.ndarray, bool]]:
-    """Begin to add the ranks' sums up, which goes on beside the backward pass, and give what waits
-    for the result; the last column of ``sums`` is of empty places and left out."""
-    everything = torch.cat([sums.flatten(), sums.new_full((1,), float(stop_asked))])
+def _agreement(
+    nats: torch.Tensor, targets: np.ndarray, stop_asked: bool, planned: int
+) -> Callable[[], Agreed]:
+    """Begin to add the ranks' figures up, which goes on beside the backward pass, and give what
+    waits for the result. That raises CheckFailed where the rows had not the targets that the plan
+    knows of, by which the gradients were divided."""
+    counted = np.append(targets, stop_asked).astype(np.float64)
+    everything = torch.cat([nats, on_device(counted, nats.device)])
     work = dist.all_reduce(everything, async_op=True)
 
-    def agreed() -> tuple[np.ndarray, bool]:
+    def agreed() -> Agreed:
         assert work is not None
         work.wait()
-        found = everything.cpu()
-        return found[:-1].view(2, -1)[:, :-1].numpy(), bool(found[-1] > 0)
+        found = everything.tolist()
+        count = len(targets)
+        trained = tuple(int(n) for n in found[count:-1])
+        if sum(trained) != planned:
+            raise CheckFailed(
+                f"the rows of a step had {sum(trained)} supervised tokens, the plan {planned}",
+                "run `alloy corpus verify --deep`, and build again what it names",
+            )
+        return Agreed(tuple(found[:count]), trained, found[-1] > 0)
 
     return agreed
 
 
-def _advanced(progress: Progress, applied: bool, sums: np.ndarray) -> Progress:
+def _advanced(progress: Progress, applied: bool, agreed: Agreed) -> Progress:
     step = progress.step + 1
-    if applied:
-        trained = progress.supervised_tokens + int(sums[1].sum())
-        before = progress.supervised_by_source or (0,) * sums.shape[1]
-        by_source = tuple(b + int(n) for b, n in zip(before, sums[1], strict=True))
-        return replace(
-            progress, step=step, supervised_tokens=trained, supervised_by_source=by_source
-        )
-    return replace(progress, step=step, skipped_steps=(*progress.skipped_steps, step))
+    if not applied:
+        return replace(progress, step=step, skipped_steps=(*progress.skipped_steps, step))
+    before = progress.supervised_by_source or (0,) * len(agreed.targets)
+    return Progress(
+        step=step,
+        supervised_tokens=progress.supervised_tokens + sum(agreed.targets),
+        skipped_steps=progress.skipped_steps,
+        supervised_by_source=tuple(b + n for b, n in zip(before, agreed.targets, strict=True)),
+    )
 
 
 def skipped_in_a_row(progress: Progress) -> int:
@@ -210,20 +226,20 @@ def realised_shares(plan: Plan, progress: Progress) -> dict[str, float]:
 
 
 def _metrics(
-    run: Run, progress: Progress, sums: np.ndarray, lr: float, applied: bool, seconds: float
+    run: Run, progress: Progress, agreed: Agreed, lr: float, applied: bool, seconds: float
 ) -> dict[str, Any]:
     batch_tokens = run.plan.batch_rows * run.plan.seq_len
     losses = {
-        source.name: float(sums[0, i] / sums[1, i])
-        for i, source in enumerate(run.plan.sources)
-        if sums[1, i] > 0
+        source.name: nats / targets
+        for source, nats, targets in zip(run.plan.sources, agreed.nats, agreed.targets, strict=True)
+        if targets > 0
     }
     return {
         "step": progress.step,
         "tokens": progress.step * batch_tokens,
         "supervised_tokens": progress.supervised_tokens,
         "lr": lr,
-        "loss": float(sums[0].sum() / max(sums[1].sum(), 1)),
+        "loss": sum(agreed.nats) / max(sum(agreed.targets), 1),
         "loss_by_source": losses,
         "realised_shares": realised_shares(run.plan, progress),
         "grad_norm": run.engine.grad_norm(),

@@ -37,11 +37,13 @@ def replayed(
     total, targets = 0.0, 0
     with undisturbed(engine.module):
         for place in range(first, position):
-            inputs, labels, _ = collate(
-                [rows.row(place)], rows.plan.seq_len, document_mask, 0, device, lengths
+            sources = len(rows.plan.sources)
+            batch = collate(
+                [rows.row(place)], rows.plan.seq_len, document_mask, sources, device, lengths
             )
-            total += float(objective(engine.forward, inputs, labels)[1].double().sum())
-            targets += int((labels != -100).sum())
+            nll = objective(engine.forward, batch.inputs, batch.labels)[1]
+            total += float(nll.double().sum())
+            targets += int(batch.targets.sum())
     return {"first": first, "rows": position - first, "loss": total / max(1, targets)}
 
 

@@ -94,7 +94,7 @@ ROWS = [row_of([20, 1, 17, 10], 0), row_of([30, 9], 1), row_of([SEQ_LEN], 2)]
 
 
 def logits(model: Any, rows: list[Row | None], lengths: bool = False) -> torch.Tensor:
-    inputs, _, _ = collate(rows, SEQ_LEN, True, 0, CPU, lengths)
+    inputs = collate(rows, SEQ_LEN, True, 1, CPU, lengths).inputs
     with torch.no_grad():
         return model(**inputs, use_cache=False).logits
 
@@ -162,7 +162,7 @@ def gradients(model: Any, attention: Attention) -> dict[str, torch.Tensor]:
     use(model, attention)
     model.train()
     model.zero_grad()
-    inputs, _, _ = collate(list(ROWS), SEQ_LEN, True, 0, CPU)
+    inputs = collate(list(ROWS), SEQ_LEN, True, 1, CPU).inputs
     labels = torch.from_numpy(np.stack([np.roll(row.input_ids, -1) for row in ROWS]))
     objective, _ = row_losses(model(**inputs, use_cache=False).logits, labels, z_loss=0)
     objective.sum().backward()
@@ -245,10 +245,11 @@ def test_a_batch_goes_to_a_gpu_without_waiting_for_it(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
     monkeypatch.setattr(torch.Tensor, "to", to)
-    inputs, labels, sources = collate([*ROWS, None], SEQ_LEN, True, 7, torch.device("cuda"), True)
-    sent = [*(t for t in inputs.values() if isinstance(t, torch.Tensor)), labels, sources]
-    assert {id(t) for t in sent} == {id(t) for t in pinned}
-    assert sources.tolist() == [0, 0, 0, 7]
+    batch = collate([*ROWS, None], SEQ_LEN, True, 2, torch.device("cuda"), True)
+    inputs = [t for t in batch.inputs.values() if isinstance(t, torch.Tensor)]
+    assert {id(t) for t in (*inputs, batch.labels, batch.of_source)} == {id(t) for t in pinned}
+    assert batch.of_source.tolist() == [[True, True, True, False], [False] * 4]
+    assert batch.targets.tolist() == [sum(int((r.labels >= 0).sum()) for r in ROWS), 0]
 
 
 CALLS: list[list[int]] = []

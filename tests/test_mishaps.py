@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_recipe
@@ -17,6 +19,7 @@ from alloy import training
 from checkpoints.folder import MANIFEST, chosen, describe, step_name, steps, write_json
 from checkpoints.tensors import WEIGHTS, read
 from configs import CheckFailed, UserError
+from mixing.rows import IGNORED, Row, RowReader
 from pretrain import worker
 from pretrain.engine import Engine
 from pretrain.job import STOPPED
@@ -98,6 +101,28 @@ def test_too_many_in_a_row_end_the_run(
     train_here(tree, monkeypatch)
     lineage = json.loads((tmp_path / "run/lineage.json").read_text())
     assert (lineage["steps"], lineage["skipped_steps"]) == (12, [2, 3, 5, 6])
+
+
+def test_rows_without_the_targets_that_gradients_were_divided_by_end_the_run(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a corpus that was changed under its plan."""
+    plain = RowReader.row
+
+    def without_a_target(self: RowReader, position: int) -> Row:
+        row = plain(self, position)
+        if position == 20:  # of the third step
+            row.labels[np.flatnonzero(row.labels != IGNORED)[0]] = IGNORED
+        return row
+
+    monkeypatch.setattr(RowReader, "row", without_a_target)
+    with pytest.raises(
+        CheckFailed, match=r"a step had \d+ supervised tokens, the plan \d+"
+    ) as told:
+        train_here(recipe(tiny, tmp_path, checkpoint_tokens=STEP_TOKENS), monkeypatch)
+    trained, planned = (int(n) for n in re.findall(r"\d+", told.value.message))
+    assert trained == planned - 1
+    assert max(steps(tmp_path / "run/checkpoints")) == 2
 
 
 def test_steps_before_a_start_count_as_in_a_row(
