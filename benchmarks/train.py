@@ -47,7 +47,7 @@ SHAPES = {
 @click.option("--shape", "shapes", multiple=True, default=["3M"], type=click.Choice(list(SHAPES)))
 @click.option("--pairs", default=48, help="With the bare loop.")
 @click.option("--ddp-pairs", default=8)
-@click.option("--trainer-pairs", default=24, help="With Trainer, which starts anew for each.")
+@click.option("--trainer-pairs", default=48)
 @click.option("--steps", default=4, help="Steps of a stretch that are timed.")
 @click.option("--zero", default=2)
 @click.option("--ranks", default=2)

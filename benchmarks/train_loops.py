@@ -37,8 +37,6 @@ from pretrain.steps import micro_batches
 
 ALLOY, BARE, DDP, TRAINER = "alloy train", "bare DeepSpeed", "PyTorch DDP", "Trainer + DeepSpeed"
 WARM_STEPS = 1
-TRAINER_WARM_STEPS = 2
-"""Each of its stretches is a new engine, whose memory is new too."""
 PARTS_TURNS = 8
 FETCH, FORWARD, BACKWARD, STEP, LOG = "rows", "forward", "backward", "optimizer step", "log"
 
@@ -184,10 +182,12 @@ def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 class Rows(Dataset):
-    """Rows one by one as Trainer wants them, from memory; the model shifts labels itself."""
+    """Rows one by one as Trainer wants them, from memory, over and over; the model shifts labels
+    itself."""
 
-    def __init__(self, run: Run, count: int) -> None:
-        self._items = [self._item(run, position) for position in range(count)]
+    def __init__(self, run: Run, steps: int, count: int) -> None:
+        self._items = [self._item(run, p) for p in range(steps * run.plan.batch_rows)]
+        self._count = count
 
     @staticmethod
     def _item(run: Run, position: int) -> dict[str, torch.Tensor]:
@@ -199,10 +199,10 @@ class Rows(Dataset):
         return {**found, "labels": unshifted}
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._count
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return self._items[index]
+        return self._items[index % len(self._items)]
 
 
 class InOrder(Trainer):
@@ -210,23 +210,36 @@ class InOrder(Trainer):
         return SequentialSampler(self.train_dataset)  # pyright: ignore[reportArgumentType]
 
 
-class Stamps(TrainerCallback):
-    def __init__(self) -> None:
-        self.at: list[float] = []
+class Turns(TrainerCallback):
+    """Lets Alloy's loop have a turn after each stretch of Trainer's."""
+
+    def __init__(self, alloy: Callable[[int], None], steps: int) -> None:
+        self.pairs: list[list[float]] = []
+        self._alloy, self._steps = alloy, steps
+        self._done, self._began = 0, 0.0
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.at.append(now())
+        self._done += 1
+        in_turn = self._done % (WARM_STEPS + self._steps)
+        if in_turn == WARM_STEPS:
+            dist.barrier()
+            self._began = now()
+        elif in_turn == 0:
+            dist.barrier()
+            seconds = now() - self._began
+            self.pairs.append([timed(self._alloy, self._steps), seconds])
 
 
-def trainer_seconds(job: Job, rows: Rows, steps: int, folder: Path) -> float:
-    """Seconds of the last ``steps`` steps of a Trainer with its default settings, which log
-    nothing in so few steps."""
+def trainer_pairs(
+    run: Run, job: Job, alloy: Callable[[int], None], pairs: int, steps: int
+) -> list[list[float]]:
+    """As ``paired``, with a Trainer of default settings."""
     micro = job.train.micro_batch_rows
-    config = deepspeed_config(job.train, micro, 1)
+    count = pairs * (WARM_STEPS + steps)
     arguments = TrainingArguments(
-        output_dir=str(folder / "trainer"),
+        output_dir=str(job.folder / "trainer"),
         per_device_train_batch_size=micro,
-        max_steps=TRAINER_WARM_STEPS + steps,
+        max_steps=count,
         learning_rate=job.schedule.peak,
         adam_beta2=job.train.beta2,
         weight_decay=job.train.weight_decay,
@@ -235,14 +248,13 @@ def trainer_seconds(job: Job, rows: Rows, steps: int, folder: Path) -> float:
         report_to=[],
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
-        deepspeed=config,
+        deepspeed=deepspeed_config(job.train, micro, 1),
         remove_unused_columns=False,
     )
-    stamps = Stamps()
-    trainer = InOrder(new_model(job), arguments, train_dataset=rows, callbacks=[stamps])
-    trainer.train()
-    trainer.model_wrapped.destroy()  # pyright: ignore
-    return stamps.at[-1] - stamps.at[-1 - steps]
+    turns = Turns(alloy, steps)
+    rows = Rows(run, steps, count * run.plan.batch_rows)
+    InOrder(new_model(job), arguments, train_dataset=rows, callbacks=[turns]).train()
+    return turns.pairs
 
 
 def compared(run: Run, progress: Progress, job: Job, options: argparse.Namespace) -> dict[str, Any]:
@@ -253,16 +265,11 @@ def compared(run: Run, progress: Progress, job: Job, options: argparse.Namespace
     loops = {ALLOY: alloy, BARE: others.bare_deepspeed, DDP: others.ddp}
     for loop in loops.values():
         timed(loop, options.steps)
-    # Trainer comes last: each of its stretches makes an engine, whose remains slow what follows.
     counts = {BARE: options.pairs, DDP: options.ddp_pairs}
     pairs = {name: paired(alloy, loops[name], n, options.steps) for name, n in counts.items()}
     parts = parts_of(loops, clock, options.steps)
     saves = [alloy.save_once() for _ in range(3)][1:]
-    rows = Rows(run, run.plan.batch_rows * (TRAINER_WARM_STEPS + options.steps))
-    pairs[TRAINER] = [
-        [timed(alloy, options.steps), trainer_seconds(job, rows, options.steps, job.folder)]
-        for _ in range(options.trainer_pairs)
-    ]
+    pairs[TRAINER] = trainer_pairs(run, job, alloy, options.trainer_pairs, options.steps)
     return {"pairs": pairs, "parts": parts, "save": saves}
 
 

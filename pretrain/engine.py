@@ -102,7 +102,7 @@ class Engine:
         self._imbalance: torch.Tensor | None = None
         self._optimizer = adamw(model, train)
         config = deepspeed_config(train, rows, accumulation)
-        self._engine = _initialized(model, self._optimizer, config)
+        self._engine = _initialized(model, self._optimizer, train, config)
         self.module: torch.nn.Module = self._engine.module
         if train.compile:
             self._engine.compile()
@@ -186,9 +186,10 @@ class Engine:
         )
 
     def import_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Set the fp32 masters: DeepSpeed makes them from weights already rounded to bf16."""
+        """Set the fp32 masters to ``weights``, in any float type: DeepSpeed makes them from weights
+        already rounded to bf16."""
         if self._zero == 0:
-            return  # fp32 without masters: the model was loaded with these weights
+            return  # fp32 without masters: the model was given these weights
         for name, parameter in self.trained.items():
             self._set(parameter, weights[name], WEIGHTS)
 
@@ -269,9 +270,10 @@ class Engine:
 
 
 def _initialized(
-    model: PreTrainedModel, optimizer: torch.optim.AdamW, config: dict[str, Any]
+    model: PreTrainedModel, optimizer: torch.optim.AdamW, train: Train, config: dict[str, Any]
 ) -> Any:  # DeepSpeed's optimizers have no common type
     try:
+        _place(model, train, config)
         return deepspeed.initialize(model=model, optimizer=optimizer, config=config)[0]
     except ValidationError as error:
         odd = error.errors()[0]
@@ -279,6 +281,23 @@ def _initialized(
             f"train.deepspeed: {error.title}.{'.'.join(map(str, odd['loc']))}: {odd['msg']}",
             "DeepSpeed's configuration page says what the key takes",
         ) from None
+
+
+def _place(model: PreTrainedModel, train: Train, config: dict[str, Any]) -> None:
+    """Give every parameter to the device in the type of the computation, one at a time: what they
+    were before, as a rule views of mapped files, is never in memory as a whole. At ZeRO 3 each is
+    partitioned at once, because DeepSpeed would first put the whole model on every GPU."""
+    computed_in = torch.bfloat16 if train.precision == "bf16" else torch.float32
+    parameters: list[Any] = list(model.parameters())  # Any: partitioned ones have more methods
+    for parameter in parameters:
+        parameter.data = parameter.data.to(device(), computed_in, copy=True)
+        if train.zero == 3 and parameter is parameters[0]:
+            lone = torch.nn.ParameterList([parameter])
+            deepspeed.zero.Init(lone, dtype=computed_in, config_dict_or_path=config)
+        elif train.zero == 3:
+            parameters[0].convert_to_zero_parameters(param_list=[parameter])
+    for buffer in model.buffers():
+        buffer.data = buffer.data.to(device())
 
 
 def _no_step(*_: Any, **__: Any) -> None:

@@ -31,7 +31,8 @@ _RESIDUAL_OUTPUTS = (
 
 @dataclass(frozen=True)
 class Start:
-    """A model with fp32 weights, and the checkpoint whose moments go with them, if any."""
+    """A model, its weights as they are stored, and the checkpoint whose moments go with them, if
+    any. Weights of files are views of them, which every rank of a machine shares."""
 
     model: PreTrainedModel
     moments: Checkpoint | None
@@ -46,7 +47,7 @@ def base_checkpoint(base: Base) -> Checkpoint | None:
 
 
 def load_start(base: Base, vocab_size: int, eos_id: int, seed: int) -> Start:
-    """Load a ``base`` that is no run; weights are fp32 whatever they are stored as."""
+    """Load a ``base`` that is no run."""
     if base.architecture is not None:
         model = _random(base.architecture, vocab_size, eos_id, seed)
         _rescale(model, base.embedding_std, base.residual_scale)
@@ -57,7 +58,8 @@ def load_start(base: Base, vocab_size: int, eos_id: int, seed: int) -> Start:
             f"base.start weights+moments: {base.model} is no Alloy run and holds no moments",
             "set base.start: weights",
         )
-    return Start(_check(pretrained_model(base.model), vocab_size, base.model), None, _named(base))
+    model = _as_stored(base.model)
+    return Start(_check(model, vocab_size, base.model), None, _named(base))
 
 
 def run_start(base: Base, checkpoint: Checkpoint, vocab_size: int) -> Start:
@@ -75,7 +77,8 @@ def resume_start(checkpoint: Checkpoint, vocab_size: int) -> Start:
 
 
 def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
-    """The model of a checkpoint, with its fp32 weights and its buffers, on the default device.
+    """The model of a checkpoint, with its fp32 weights, which are views of its files, and its
+    buffers.
 
     Raises UserError where tensors are missing or do not fit; checkpoints of before buffers were
     stored open where the model has none.
@@ -86,24 +89,47 @@ def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
     return model
 
 
+def _as_stored(name: str) -> PreTrainedModel:
+    """A Hugging Face folder's weights in their own type, in a model that computed its tables in
+    fp32: transformers would compute them too in the type of the weights."""
+    loaded = pretrained_model(name, as_stored=True)
+    model = _unfilled(loaded.config)
+    model.generation_config = loaded.generation_config
+    weights, buffers = dict(loaded.named_parameters()), persistent_buffers(loaded)
+    for key, parameter in model.named_parameters():
+        parameter.data = weights[key].data
+    for key, buffer in persistent_buffers(model).items():
+        buffer.data = buffers[key].to(buffer.dtype)
+    return model
+
+
 def unfilled_model(checkpoint: Checkpoint) -> PreTrainedModel:
     """The model of a checkpoint before its weights are in it; on torch's meta device, only what is
     known of it: config, names and shapes of weights, settings of generation."""
-    config = AutoConfig.from_pretrained(checkpoint.path)
-    with no_init_weights():  # a core draws a minute for 7B weights, all of which are then replaced
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    model.tie_weights()
+    model = _unfilled(AutoConfig.from_pretrained(checkpoint.path))
     if (checkpoint.path / GENERATION_CONFIG_NAME).is_file():
         model.generation_config = GenerationConfig.from_pretrained(checkpoint.path)
     return model
 
 
+def _unfilled(config: PretrainedConfig) -> PreTrainedModel:
+    with no_init_weights():  # a core draws a minute for 7B weights, all of which are then replaced
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.tie_weights()
+    return model
+
+
 def _fill(targets: Mapping[str, torch.Tensor], checkpoint: Checkpoint, kind: str) -> None:
     missing = set(targets)
-    with torch.no_grad():
-        for name, tensor in read(checkpoint, kind):
-            _copy(targets, name, tensor, checkpoint)
-            missing.discard(name)
+    for name, tensor in read(checkpoint, kind):
+        if name not in targets or targets[name].shape != tensor.shape:
+            raise UserError(
+                f"{checkpoint.path}: '{name}' of shape {tuple(tensor.shape)} does not fit the "
+                "model",
+                "the checkpoint is of another architecture",
+            )
+        targets[name].data = tensor.to(targets[name].dtype)
+        missing.discard(name)
     if missing:
         raise UserError(
             f"{checkpoint.path}: no {kind} for '{min(missing)}' and {len(missing) - 1} more",
@@ -141,20 +167,6 @@ def _rescale(
 
 def _from_checkpoint(checkpoint: Checkpoint, vocab_size: int) -> PreTrainedModel:
     return _check(model_from(checkpoint), vocab_size, str(checkpoint.path))
-
-
-def _copy(
-    targets: Mapping[str, torch.Tensor],
-    name: str,
-    tensor: torch.Tensor,
-    checkpoint: Checkpoint,
-) -> None:
-    if name not in targets or targets[name].shape != tensor.shape:
-        raise UserError(
-            f"{checkpoint.path}: '{name}' of shape {tuple(tensor.shape)} does not fit the model",
-            "the checkpoint is of another architecture",
-        )
-    targets[name].copy_(tensor)
 
 
 def _check(model: PreTrainedModel, vocab_size: int, name: str) -> PreTrainedModel:

@@ -179,7 +179,7 @@ def _engine_of(job: Job, plan: Plan, start: Start) -> Engine:
     ranks = dist.get_world_size()
     shape = micro_batches(0, plan.batch_rows, 0, ranks, job.train.micro_batch_rows)
     count = accumulation(plan.batch_rows, ranks, job.train.micro_batch_rows)
-    # The fp32 values, which stay where they are when DeepSpeed gives the model others.
+    # As they are stored; the engine gives the model others.
     weights = {name: p.detach() for name, p in start.model.named_parameters()}
     if job.train.activation_checkpointing:
         start.model.gradient_checkpointing_enable({"use_reentrant": False})
