@@ -4,6 +4,8 @@ Every one of them starts ``-m pretrain.worker [--hash HASH] --job FILE``; the la
 environment says who is which rank. Alloy has no launcher of its own.
 """
 
+import base64
+import json
 import re
 import shlex
 import sys
@@ -32,24 +34,27 @@ def deepspeed_command(
     ranks: int,
     port: int,
     hostfile: Path | None = None,
-    gpus: str | None = None,
+    gpus: Sequence[int] | None = None,
 ) -> list[str]:
     """The deepspeed launcher; over ssh where there is a hostfile, on the ``gpus`` of this machine
     where they are given. ``told`` is the job's file and its hash, by which the ranks notice that
     another start has replaced it."""
     if hostfile is not None:
-        where = ["--hostfile", str(hostfile)]
-    elif gpus is not None:
-        where = ["--include", f"localhost:{gpus}"]
+        deepspeed = str(Path(sys.executable).with_name("deepspeed"))
+        start = [deepspeed, "--hostfile", str(hostfile), "--master_port", str(port)]
     else:
-        where = ["--num_accelerators", str(ranks)]
-    return [
-        *(str(Path(sys.executable).with_name("deepspeed")), *where, "--master_port", str(port)),
-        *("--no_local_rank", "--module", WORKER, "--hash", told[1], "--job", str(told[0])),
-    ]
+        # What `deepspeed` itself starts on each machine, without the seconds that it imports for.
+        world = json.dumps({"localhost": list(gpus or range(ranks))})
+        start = [
+            *(sys.executable, "-u", "-m", "deepspeed.launcher.launch"),
+            f"--world_info={base64.urlsafe_b64encode(world.encode()).decode()}",
+            *("--master_addr=127.0.0.1", f"--master_port={port}"),
+        ]
+    worker = (WORKER, "--hash", told[1], "--job", str(told[0]))
+    return [*start, "--no_local_rank", "--module", *worker]
 
 
-def visible_gpus(visible: str | None, ranks: int) -> str | None:
+def visible_gpus(visible: str | None, ranks: int) -> list[int] | None:
     """As many of those that CUDA_VISIBLE_DEVICES allows as there are ranks, which the launcher must
     be told: it takes the first of the machine otherwise. None where all are allowed. Raises
     UserError for too few, and for names instead of numbers, which the launcher does not know."""
@@ -66,7 +71,7 @@ def visible_gpus(visible: str | None, ranks: int) -> str | None:
             f"train.ranks {ranks}: CUDA_VISIBLE_DEVICES={visible} allows {len(allowed)} GPUs",
             f"set train.ranks: {len(allowed)}",
         )
-    return ",".join(allowed[:ranks])
+    return [int(gpu) for gpu in allowed[:ranks]]
 
 
 def variables(train: Train, on_cpu: bool) -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Launchers: torchrun on two agents, Slurm scripts, hostfiles."""
 
-import base64
-import json
 import os
 import shlex
 import socket
@@ -13,7 +11,8 @@ from typing import Any
 
 import pytest
 from conftest import tiny_recipe, write_recipe
-from deepspeed.launcher import runner
+from deepspeed.accelerator.cuda_accelerator import CUDA_Accelerator
+from deepspeed.launcher import launch as deepspeed_launch
 from one_rank import rows_of
 
 from configs import Train, UserError
@@ -136,27 +135,28 @@ def test_slurm_script_starts_torchrun_with_the_names_of_its_nodes(
 
 
 def test_the_launcher_takes_the_gpus_that_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DeepSpeed's own launcher, up to where it starts processes, on a machine of eight."""
-    started: list[list[str]] = []
+    """DeepSpeed's own launcher, up to where it starts processes, on a machine with GPUs."""
+    started: list[tuple[list[str], dict[str, str]]] = []
 
     class StartedError(Exception):
         pass
 
-    def start(command: list[str], **_: object) -> None:
-        started.append(command)
+    def start(command: list[str], env: dict[str, str]) -> None:
+        started.append((command, dict(env)))
         raise StartedError
 
-    monkeypatch.setattr(type(runner.get_accelerator()), "device_count", lambda _: 8)
-    monkeypatch.setattr(runner.subprocess, "Popen", start)
-    for visible, gpus in (("6,2,5", [2, 6]), (None, [0, 1])):
-        if visible is not None:
-            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        command = deepspeed_command((Path("job.json"), "x"), 2, 1, gpus=visible_gpus(visible, 2))
+    monkeypatch.setattr(deepspeed_launch, "get_accelerator", CUDA_Accelerator)
+    monkeypatch.setattr(deepspeed_launch.subprocess, "Popen", start)
+    for visible, gpus in (("6,2,5", "6,2"), (None, "0,1")):
+        command = deepspeed_command((Path("job.json"), "x"), 2, 7, gpus=visible_gpus(visible, 2))
+        monkeypatch.setattr("sys.argv", command[3:])
         with pytest.raises(StartedError):
-            runner.main(command[1:])
-        [world] = [word for word in started[-1] if word.startswith("--world_info=")]
-        told = json.loads(base64.urlsafe_b64decode(world.partition("=")[2]))
-        assert told == {"localhost": gpus}
+            deepspeed_launch.main()
+        words, variables = started[-1]
+        assert words[-6:] == ["-m", "pretrain.worker", "--hash", "x", "--job", "job.json"]
+        expected = {"CUDA_VISIBLE_DEVICES": gpus, "WORLD_SIZE": "2", "RANK": "0"}
+        expected |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "7"}
+        assert expected.items() <= variables.items()
 
 
 def test_gpus_that_cannot_be_taken_are_refused() -> None:
