@@ -14,7 +14,7 @@ starting.py    the base and the rate of a recipe made definite; what is carried 
 extending.py   whether a recipe may go on in a run folder, perhaps with another future
 merging.py     models from models: between two, a residual added, a mean of checkpoints
 erasing.py     documents by id out of the store of a recipe
-footprint.py   what a run writes to disk, from its plan and its base
+footprint.py   what a run takes of disk and memory, from its plan and its base
 estimate.py    sizes of sources that are not built yet, from a sample
 training.py    a recipe's run folder, from the plan to the exported model
 building.py    the sources of a recipe into the store

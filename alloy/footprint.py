@@ -1,18 +1,20 @@
-"""What a run writes to disk, told from its plan and its base without loading a model."""
+"""What a run takes of disk and memory, told from its plan and its base without loading a model."""
 
 import json
 import math
 import shutil
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from alloy.hub import local_model
 from alloy.starting import StartPoint, run_folder
 from checkpoints.folder import Checkpoint, chosen, is_alloy
-from configs import Recipe
+from configs import Recipe, Train
 from mixing.plan import Plan
 from pretrain.schedule import stage_ends, steps_apart
+from pretrain.states import states
 
 _WEIGHT_BYTES = 4
 _CHECKPOINT_BYTES = 12
@@ -45,6 +47,30 @@ def footprint(
         "bytes": kept * checkpoint + _WEIGHT_BYTES * weights,
         "free_bytes": _free(run_folder(recipe)),
     }
+
+
+def rank_memory(
+    recipe: Recipe, start: StartPoint, reached: Checkpoint | None
+) -> dict[str, int] | None:
+    """Bytes of ``pretrain.states.States``, and of the device; None as in ``footprint``."""
+    weights = _weights(start, reached)
+    if weights is None:
+        return None
+    held = states(weights, recipe.train)
+    return {**asdict(held), "device": held.device}
+
+
+def memory_lines(memory: dict[str, int] | None, train: Train) -> list[str]:
+    """What a rank holds, for people."""
+    if memory is None:
+        return []
+    of = {key: f"{bytes_ / _GB:,.3g} GB" for key, bytes_ in memory.items()}
+    line = (
+        f"memory: {of['device']} of each of {train.nodes * train.ranks} ranks beside activations: "
+        f"weights {of['weights']}, gradients {of['gradients']}, AdamW {of['optimizer']}"
+    )
+    line += f", DeepSpeed's bucket {of['bucket']}" if memory["bucket"] else ""
+    return [line + (f"; {of['on_host']} more in the host's" if memory["on_host"] else "")]
 
 
 def disk_lines(disk: dict[str, Any] | None, arms: int = 0) -> list[str]:

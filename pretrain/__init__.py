@@ -14,6 +14,7 @@ architecture.py  the config of random weights, with no key that its class does n
 model.py      a Hugging Face causal LM from a folder, the hub, random weights or a checkpoint
 optimizer.py  AdamW: which parameters are frozen, and which are decayed
 deepspeed_config.py  what DeepSpeed is told; which raw keys are refused
+states.py     what weights, gradients and AdamW take of a rank's memory; pure
 engine.py     the only file that knows DeepSpeed: set-up, state in and out
 loop.py       the training loop, top to bottom
 documents.py  held-out and retention text to measure on

@@ -172,7 +172,7 @@ def own_sweep(_smaller_sweep: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(_smaller_sweep, tmp_path / "one"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def alloy() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the real command; keyword arguments go to subprocess.run."""
 

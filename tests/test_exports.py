@@ -1,17 +1,20 @@
 """Exports of several architectures against the live model, merges and averages."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import tiny_recipe
 from one_rank import engines_made, joined, train_here
 from transformers import AutoModelForCausalLM
 
-from alloy.footprint import disk_lines, footprint
+from alloy.commands import export, merge
+from alloy.footprint import disk_lines, footprint, memory_lines, rank_memory
 from alloy.merging import average_last, merge_between, merge_residual, open_part, told
 from alloy.planning import plan_recipe
 from checkpoints.export import LOGIT_TOLERANCE
@@ -91,6 +94,11 @@ def test_the_plan_tells_what_is_written(run: Path, tiny: Path, tmp_path: Path) -
     assert "are free" in disk_lines({**disk, "free_bytes": disk["bytes"] - 1})[1]
     assert len(disk_lines({**disk, "free_bytes": 3 * disk["bytes"]}, arms=3)) == 1
     assert "are free" in disk_lines({**disk, "free_bytes": 3 * disk["bytes"] - 1}, arms=3)[1]
+    memory = rank_memory(described, planned.start, None)
+    assert memory is not None
+    assert memory["weights"] == disk["export_bytes"]  # fp32, and every rank has them all
+    (line,) = memory_lines(memory, described.train)
+    assert re.match(r"memory: \S+ GB of each of 1 ranks beside activations: weights \S+ GB, ", line)
 
 
 @pytest.fixture(scope="module")
@@ -182,12 +190,13 @@ def test_damaged_checkpoints_that_are_passed_over_are_said(run: Path) -> None:
 
 
 def test_verbs(run: Path, tmp_path: Path, alloy: Any) -> None:
-    done = alloy("export", run, "--average", "2", "--out", tmp_path / "mean")
-    assert done.returncode == 0, done.stderr
-    arguments = ["--base", run / "export", "--trained", run, "--out", tmp_path / "half"]
-    done = alloy("merge", *arguments)
-    assert (done.returncode, "--lambda" in done.stderr) == (2, True)
-    done = alloy("merge", *arguments, "--lambda", "0.5", "--json")
+    asked = [str(run), "--average", "2", "--out", str(tmp_path / "mean")]
+    done = CliRunner().invoke(export.command, asked)
+    assert done.exit_code == 0, done.output
+    half = ["--base", run / "export", "--trained", run, "--out", tmp_path / "half"]
+    with pytest.raises(UserError, match="--lambda"):
+        CliRunner().invoke(merge.command, list(map(str, half)), catch_exceptions=False)
+    done = alloy("merge", *half, "--lambda", "0.5", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["lambda"] == 0.5
     assert f"{run}: step 3\n" in done.stderr

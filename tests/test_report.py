@@ -138,6 +138,7 @@ def every_file(folder: Path) -> list[Path]:
     return sorted(p for p in kept if p.parent != folder and "general_0.05" not in str(p))
 
 
+@pytest.mark.slow
 def test_any_missing_or_damaged_file_is_said_and_nothing_fails(tmp_path: Path) -> None:
     write_sweep(tmp_path, n=40)
     files = [p for p in every_file(tmp_path) if p.parent.name in ("base", "general_0")]

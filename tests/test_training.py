@@ -190,7 +190,7 @@ def test_rows_that_do_not_divide_among_ranks_change_nothing(
 def test_sigterm_saves_and_another_world_size_goes_on(
     tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
 ) -> None:
-    """Stopped on two ranks, finished on one: the losses of an uninterrupted run."""
+    """Stopped on two ranks, finished on one: the losses of a plain loop without a stop."""
     schedule = {
         "tokens": 80 * 8 * 32,
         "batch_tokens": 8 * 32,
@@ -201,8 +201,6 @@ def test_sigterm_saves_and_another_world_size_goes_on(
     sources = tiny_recipe(tiny, tmp_path)["data"]["sources"]
     more = [{**s, "max_epochs": 50} for s in sources]
     data = {**tiny_recipe(tiny, tmp_path)["data"], "sources": more}
-    whole = tiny_recipe(tiny, tmp_path / "whole", schedule=schedule, data=data)
-    expected = losses(train(alloy, whole, tmp_path))
     cut = tiny_recipe(tiny, tmp_path / "cut", schedule=schedule, data=data)
     path = write_recipe(tmp_path / "cut.yaml", cut)
     run = tmp_path / "cut/tiny"
@@ -217,32 +215,28 @@ def test_sigterm_saves_and_another_world_size_goes_on(
     done = alloy("train", path, "--set", "train.ranks=1")
     assert done.returncode == 0, done.stderr
     assert f"step {stopped_at}" in done.stderr
-    found = losses(run)
-    assert found[:stopped_at] == expected[:stopped_at]
-    assert found == pytest.approx(expected, abs=1e-4)
+    expected, _, _ = reference_losses(run)
+    assert losses(run) == pytest.approx(expected, abs=1e-4)
 
 
 def test_killed_run_is_bit_identical_to_an_uninterrupted_one(
     tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
 ) -> None:
-    """SIGKILL everything, launcher and command too, at two random instants of a run that saves
-    after each step; then finish it. Fifty kills of the ranks: tests/test_surviving.py."""
+    """SIGKILL everything, launcher and command too, at a random instant of a run that saves after
+    each step; then finish it. Fifty kills of the ranks: tests/test_surviving.py."""
     often = tiny_train(2, checkpoint_tokens=STEP_TOKENS)
     whole = train(alloy, tiny_recipe(tiny, tmp_path / "whole", train=often), tmp_path)
     cut = tiny_recipe(tiny, tmp_path / "cut", train=often)
     path = write_recipe(tmp_path / "cut.yaml", cut)
     run = tmp_path / "cut/tiny"
-    rng = random.Random(1)
-    for _ in range(2):
-        process = subprocess.Popen(
-            [ALLOY, "train", str(path)], stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        have = len(read_metrics(run / "metrics.jsonl"))
-        if have < 11:
-            wait_for(lambda have=have: len(read_metrics(run / "metrics.jsonl")) > have, process)
-        time.sleep(rng.uniform(0, 0.2))
-        kill_everything(process.pid, run)
-        process.wait()
+    process = subprocess.Popen(
+        [ALLOY, "train", str(path)], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    wait_for(lambda: len(read_metrics(run / "metrics.jsonl")) > 1, process)
+    time.sleep(random.Random(1).uniform(0, 0.2))
+    kill_everything(process.pid, run)
+    process.wait()
+    assert not (run / "lineage.json").exists(), "it was complete before it could be killed"
     done = alloy("train", path)
     assert done.returncode == 0, done.stderr
     assert losses(run) == losses(whole)
@@ -300,6 +294,7 @@ def test_damaged_checkpoint_is_refused_by_name_and_the_one_before_taken(
     assert losses(run) == expected
 
 
+@pytest.mark.slow
 def test_folders_named_like_packages_do_not_shadow_them(
     tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
 ) -> None:

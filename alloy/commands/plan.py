@@ -6,7 +6,7 @@ import click
 
 from alloy.arms import arms
 from alloy.commands.shared import emit, load, packing_lines, phase_table, recipe_options, table
-from alloy.footprint import disk_lines, footprint
+from alloy.footprint import disk_lines, footprint, memory_lines, rank_memory
 from alloy.planning import Planned, plan_recipe
 from alloy.repetition import repeated_recipes, repetition_line
 from alloy.sharing import course, shared_starts, shared_tokens
@@ -32,7 +32,8 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
         emit(answer)
     else:
         many = len(answer["sweep"]["arms"]) if answer["sweep"] else 0
-        lines = [*start_lines(planned, reached), *disk_lines(answer["disk"], many)]
+        memory = memory_lines(answer["memory"], recipe.train)
+        lines = [*start_lines(planned, reached), *memory, *disk_lines(answer["disk"], many)]
         click.echo("\n".join([render(answer), *lines]))
 
 
@@ -79,6 +80,7 @@ def describe(recipe: Recipe, planned: Planned, reached: Checkpoint | None = None
         "start": None if planned.start.base is None else described(planned.start, plan, reached),
         "learning_rate": curve(plan, planned.start.schedule),
         "disk": footprint(recipe, planned.start, plan, reached),
+        "memory": rank_memory(recipe, planned.start, reached),
         "sweep": None if recipe.sweep is None else _sweep(recipe),
     }
 
