@@ -22,7 +22,7 @@ from typing import Any
 import click
 
 sys.path.append(str(Path(__file__).parent))
-from harness import Row, report
+from harness import ROOT, Row, report
 from paired import paired_ratio, verdict
 from train_loops import ALLOY, BARE, DDP, TRAINER
 
@@ -57,9 +57,10 @@ def main(shapes: tuple[str, ...], zero: int, ranks: int, **counts: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             job = prepared(Path(folder), shape, zero, ranks)
             found = measured(job, Path(folder) / "seconds.json", counts)
-        setting = f"{shape} ZeRO {zero}, {ranks} ranks"
+        alike = f"ZeRO {zero}, {ranks} ranks"
         tokens = counts["steps"] * job.schedule.batch_tokens
-        report("train", tables(setting, found, tokens, counts["steps"]))
+        report("train", tables(f"{shape} {alike}", found, tokens, counts["steps"]))
+        report("train", {f"all shapes {alike}": pooled(alike)})
 
 
 def prepared(folder: Path, shape: str, zero: int, ranks: int) -> Job:
@@ -119,6 +120,23 @@ def tables(setting: str, found: dict[str, Any], tokens: int, steps: int) -> dict
             for i, (mine, other) in enumerate(times, 1)
         ],
     }
+
+
+def pooled(alike: str) -> list[Row]:
+    """Ratios over the pairs of all shapes that were measured last, each pair counting alike."""
+    told = json.loads((ROOT / "benchmarks/results/train.json").read_text(encoding="utf-8"))
+    shapes = [shape for shape in SHAPES if f"pairs {shape} {alike}" in told]
+    pairs = [row for shape in shapes for row in told[f"pairs {shape} {alike}"]["rows"]]
+    rows: list[Row] = []
+    for name, most in ((BARE, MOST), (TRAINER, 1.0)):
+        mine, other = zip(
+            *((row["alloy_ms"], row["other_ms"]) for row in pairs if row["with"] == name),
+            strict=True,
+        )
+        ratio = paired_ratio(mine, other)
+        figures: Row = {"alloy_over_it": ratio.mean, "lower": ratio.lower, "upper": ratio.upper}
+        rows.append({"loop": name, **figures, "verdict": verdict(ratio, most)})
+    return [{**row, "shapes": " ".join(shapes)} for row in rows]
 
 
 def _loop(name: str, pairs: list[tuple[float, float]], tokens: int) -> Row:
