@@ -97,6 +97,16 @@ def test_training_leaves_the_files_alone(zero: int, tmp_path: Path) -> None:
     assert hashlib.sha256((folder / "model.safetensors").read_bytes()).digest() == before
 
 
+def test_what_is_trained_is_in_no_file(tmp_path: Path) -> None:
+    """A checkpoint that is removed while its run goes on would keep its place on the disk."""
+    folder = published(tmp_path / "base", "llama", torch.float32)
+    before = in_memory().keys()
+    engine = engine_of(start_of(folder), 0, "fp32")
+    weights = sum(p.numel() for p in engine.names.values())
+    own = sum(n for at, n in in_memory().items() if at not in before)
+    assert own >= 12 * weights  # beside both moments
+
+
 @pytest.mark.parametrize("model_type", SHAPES)
 @pytest.mark.parametrize("zero", [0, 3])
 def test_tables_are_computed_in_fp32(model_type: str, zero: int, tmp_path: Path) -> None:
