@@ -22,16 +22,9 @@ _CHECKPOINT_BYTES = 12
 _GB = 10**9
 
 
-def footprint(
-    recipe: Recipe, start: StartPoint, plan: Plan, reached: Checkpoint | None
-) -> dict[str, Any] | None:
-    """Bytes of a checkpoint, how many are there at once, bytes of the run in the end at most.
-
-    None where the number of weights is not known: random weights of which no checkpoint is there,
-    and a hub model whose weights are not on this machine. ``reached`` is as in
-    ``start_matrix.described``.
-    """
-    weights = _weights(start, reached)
+def footprint(recipe: Recipe, weights: int | None, plan: Plan) -> dict[str, Any] | None:
+    """Bytes of a checkpoint, how many are there at once, bytes of the run in the end at most; None
+    where ``weights`` is."""
     if weights is None:
         return None
     pinned = set(stage_ends(plan))
@@ -49,14 +42,11 @@ def footprint(
     }
 
 
-def rank_memory(
-    recipe: Recipe, start: StartPoint, reached: Checkpoint | None
-) -> dict[str, int] | None:
-    """Bytes of ``pretrain.states.States``, and of the device; None as in ``footprint``."""
-    weights = _weights(start, reached)
+def rank_memory(weights: int | None, train: Train) -> dict[str, int] | None:
+    """Bytes of ``pretrain.states.States``, and of the device; None where ``weights`` is."""
     if weights is None:
         return None
-    held = states(weights, recipe.train)
+    held = states(weights, train)
     return {**asdict(held), "device": held.device}
 
 
@@ -92,7 +82,13 @@ def disk_lines(disk: dict[str, Any] | None, arms: int = 0) -> list[str]:
     return [line, *([f"warning: {free} are free there"] if short else [])]
 
 
-def _weights(start: StartPoint, reached: Checkpoint | None) -> int | None:
+def weights_of(start: StartPoint, reached: Checkpoint | None) -> int | None:
+    """How many weights a run begins with, from the headers of files. ``reached`` is as in
+    ``start_matrix.described``.
+
+    None where that is not known: random weights of which no checkpoint is there, and a hub model
+    whose weights are not on this machine.
+    """
     if reached is not None:
         return _of_checkpoint(reached)
     base = start.base

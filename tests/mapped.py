@@ -2,6 +2,7 @@
 
 import gc
 import re
+from collections.abc import Container
 from pathlib import Path
 
 import torch
@@ -24,6 +25,11 @@ def in_memory() -> dict[int, int]:
         for address, size in storages.items()
         if not any(first <= address < last for first, last in files)
     }
+
+
+def own(before: Container[int]) -> int:
+    """Bytes of ``in_memory`` at addresses that are not in ``before``, an earlier answer of it."""
+    return sum(size for address, size in in_memory().items() if address not in before)
 
 
 def written_over() -> int:

@@ -7,12 +7,11 @@ import datetime
 import json
 import os
 import sys
-from collections.abc import Container
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from mapped import in_memory
+from mapped import in_memory, own
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from configs import Train
@@ -39,10 +38,6 @@ def held(train: Train) -> dict[str, int]:
         found[f"during the {moment}"] = own(before)
         engine.step(1e-4)
     return found
-
-
-def own(before: Container[int]) -> int:
-    return sum(size for address, size in in_memory().items() if address not in before)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from one_rank import engines_made, joined, train_here
 from transformers import AutoModelForCausalLM
 
 from alloy.commands import export, merge
-from alloy.footprint import disk_lines, footprint, memory_lines, rank_memory
+from alloy.footprint import disk_lines, footprint, memory_lines, rank_memory, weights_of
 from alloy.merging import average_last, merge_between, merge_residual, open_part, told
 from alloy.planning import plan_recipe
 from checkpoints.export import LOGIT_TOLERANCE
@@ -80,7 +80,8 @@ def test_the_plan_tells_what_is_written(run: Path, tiny: Path, tmp_path: Path) -
     tree = recipe(tiny, tmp_path, "llama") | {"base": {"model": str(run / "export")}}
     described = parse_recipe(tree)
     planned = plan_recipe(described)
-    disk = footprint(described, planned.start, planned.plan, None)
+    weights = weights_of(planned.start, None)
+    disk = footprint(described, weights, planned.plan)
     assert disk is not None
     written = sorted((run / "checkpoints").glob("step_*"))
     sizes = [sum(f.stat().st_size for f in step.glob("*.safetensors")) for step in written]
@@ -94,7 +95,7 @@ def test_the_plan_tells_what_is_written(run: Path, tiny: Path, tmp_path: Path) -
     assert "are free" in disk_lines({**disk, "free_bytes": disk["bytes"] - 1})[1]
     assert len(disk_lines({**disk, "free_bytes": 3 * disk["bytes"]}, arms=3)) == 1
     assert "are free" in disk_lines({**disk, "free_bytes": 3 * disk["bytes"] - 1}, arms=3)[1]
-    memory = rank_memory(described, planned.start, None)
+    memory = rank_memory(weights, described.train)
     assert memory is not None
     assert memory["weights"] == disk["export_bytes"]  # fp32, and every rank has them all
     (line,) = memory_lines(memory, described.train)

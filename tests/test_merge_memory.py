@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from mapped import in_memory, written_over
+from mapped import in_memory, own, written_over
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -63,8 +63,7 @@ def test_one_whole_model_is_held(
     before = in_memory().keys()
 
     def counted(*_: Any) -> None:
-        own = sum(n for at, n in in_memory().items() if at not in before)
-        held.append((own + written_over()) / whole)
+        held.append((own(before) + written_over()) / whole)
 
     monkeypatch.setattr(merging, "export_folder", counted)
     monkeypatch.setattr(merging, "write_json", lambda *_: None)

@@ -10,7 +10,7 @@ import deepspeed
 import pytest
 import torch
 from deepspeed.runtime.zero.partition_parameters import Init
-from mapped import in_memory
+from mapped import in_memory, own
 from one_rank import joined
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -103,8 +103,7 @@ def test_what_is_trained_is_in_no_file(tmp_path: Path) -> None:
     before = in_memory().keys()
     engine = engine_of(start_of(folder), 0, "fp32")
     weights = sum(p.numel() for p in engine.names.values())
-    own = sum(n for at, n in in_memory().items() if at not in before)
-    assert own >= 12 * weights  # beside both moments
+    assert own(before) >= 12 * weights  # beside both moments
 
 
 @pytest.mark.parametrize("model_type", SHAPES)
@@ -133,14 +132,14 @@ def test_no_rank_holds_the_model_of_zero_3(tmp_path: Path, monkeypatch: pytest.M
 
     def counted(self: Init, parameter: Any) -> None:
         if next(calls) % 8 == 0:  # looking takes a second
-            held.append(sum(n for at, n in in_memory().items() if at not in before))
+            held.append(own(before))
         plain(self, parameter)
 
     class Reached(Exception):
         pass
 
     def handed_over(model: PreTrainedModel, **_: Any) -> None:
-        held.append(sum(n for at, n in in_memory().items() if at not in before))
+        held.append(own(before))
         assert all(hasattr(p, "ds_id") and p.numel() == 0 for p in model.parameters())
         raise Reached
 
@@ -160,6 +159,5 @@ def test_a_start_is_a_view_of_its_files(dtype: torch.dtype, tmp_path: Path) -> N
     folder = published(tmp_path / "base", "llama", dtype)
     before = in_memory().keys()
     start = start_of(folder)
-    own = sum(n for at, n in in_memory().items() if at not in before)
     whole = sum(p.numel() * p.element_size() for p in start.model.parameters())
-    assert own < whole / 50
+    assert own(before) < whole / 50

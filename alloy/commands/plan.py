@@ -6,7 +6,7 @@ import click
 
 from alloy.arms import arms
 from alloy.commands.shared import emit, load, packing_lines, phase_table, recipe_options, table
-from alloy.footprint import disk_lines, footprint, memory_lines, rank_memory
+from alloy.footprint import disk_lines, footprint, memory_lines, rank_memory, weights_of
 from alloy.planning import Planned, plan_recipe
 from alloy.repetition import repeated_recipes, repetition_line
 from alloy.sharing import course, shared_starts, shared_tokens
@@ -39,6 +39,7 @@ def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None
 
 def describe(recipe: Recipe, planned: Planned, reached: Checkpoint | None = None) -> dict[str, Any]:
     plan = planned.plan
+    weights = weights_of(planned.start, reached)
     phases = [
         {
             "name": phase.name,
@@ -79,8 +80,8 @@ def describe(recipe: Recipe, planned: Planned, reached: Checkpoint | None = None
         "phases": phases,
         "start": None if planned.start.base is None else described(planned.start, plan, reached),
         "learning_rate": curve(plan, planned.start.schedule),
-        "disk": footprint(recipe, planned.start, plan, reached),
-        "memory": rank_memory(recipe, planned.start, reached),
+        "disk": footprint(recipe, weights, plan),
+        "memory": rank_memory(weights, recipe.train),
         "sweep": None if recipe.sweep is None else _sweep(recipe),
     }
 
