@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from alloy.report.write import ReportFiles, write_report
-from alloy.sweep import run_sweep
-from alloy.training import train_recipe
+from alloy.reports.writing import ReportFiles, write_report
+from alloy.runs import train_recipe
+from alloy.sweeps import run_sweep
 from alloy.world import WorldConfig, WorldFiles, write_world
-from checkpoints.folder import write_json
+from checkpoints import write_json
 from configs import load_recipe
 
 NAME = "demo"

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 sys.path.append(str(Path(__file__).parent))
 from harness import Row, report, run
 
-from pretrain.objective import ChunkedHead, Objective
+from pretrain.training.objective import ChunkedHead, Objective
 
 WAYS = ("whole", "chunked", "torch")
 NAMES = {

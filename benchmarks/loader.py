@@ -22,12 +22,12 @@ import click
 sys.path.append(str(Path(__file__).parent))
 from harness import CORPORA, TOKENIZERS, Row, peer, report, run
 
-from alloy.building import build_recipe
-from alloy.planning import Planned, plan_recipe
+from alloy.planning.planning import Planned, plan_recipe
+from alloy.runs.building import build_recipe
 from configs import Recipe
+from mixing.audit.megatron import export_source
+from mixing.blend.rows import RowReader
 from mixing.corpus import trained_spans
-from mixing.megatron import export_source
-from mixing.rows import RowReader
 
 SEQ_LEN = 4096
 

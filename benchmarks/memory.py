@@ -21,7 +21,7 @@ from harness import CORPORA, TOKENIZERS, Row, report, run
 from tokenizing import WORKERS, repeat
 
 from configs import Source
-from mixing.exclude import exclusions
+from mixing.selection.exclude import exclusions
 
 VERBS = (("build",), ("plan",), ("corpus", "verify"))
 

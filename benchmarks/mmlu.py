@@ -33,12 +33,12 @@ from mmlu_models import (
     told,
 )
 
-from evals.exam_records import Form, ItemScore, SubjectScorer, score_exam
-from evals.mmlu_items import Exam
-from evals.model_state import compute_dtype
+from evals.exam.exam_records import Form, ItemScore, SubjectScorer, score_exam
+from evals.exam.mmlu_items import Exam
+from evals.scoring.model_state import compute_dtype
 
 SIDES = ("native", "lm_eval")
-MODULES = {"native": "evals.mmlu_scorer", "lm_eval": "evals.lm_eval_tasks"}
+MODULES = {"native": "evals.exam.mmlu_scorer", "lm_eval": "evals.tasks.lm_eval_tasks"}
 CONTEXT = 4096  # no prompt of MMLU is longer
 
 

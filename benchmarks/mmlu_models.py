@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from configs.evals import MmluTask
-from evals.exam_records import NEAR_TIE, ItemScore
-from evals.mmlu_items import Exam, load_exam
+from evals.exam.exam_records import NEAR_TIE, ItemScore
+from evals.exam.mmlu_items import Exam, load_exam
 
 ARCHITECTURES = ("llama", "qwen3", "neox")
 SHAPES: dict[str, dict[str, Any]] = {

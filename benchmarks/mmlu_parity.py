@@ -33,11 +33,11 @@ from mmlu_models import (
     told,
 )
 
-from evals.exam_records import ItemScore
-from evals.lm_eval_tasks import lm_eval_scorer
-from evals.mmlu_items import Exam
-from evals.mmlu_scorer import native_scorer
-from evals.subjects import MMLU_CATEGORIES
+from evals.exam.exam_records import ItemScore
+from evals.exam.mmlu_items import Exam
+from evals.exam.mmlu_scorer import native_scorer
+from evals.exam.subjects import MMLU_CATEGORIES
+from evals.tasks.lm_eval_tasks import lm_eval_scorer
 
 TEN_SUBJECTS = (
     "abstract_algebra",

@@ -23,9 +23,9 @@ import numpy as np
 sys.path.append(str(Path(__file__).parent))
 from harness import Row, peer, report, run
 
-from mixing.plan import PhaseAsk, Plan, PlanSource, compile_phases
-from mixing.seek import Order
-from mixing.slots import slot_sequence
+from mixing.blend.plan import PhaseAsk, Plan, PlanSource, compile_phases
+from mixing.blend.seek import Order
+from mixing.blend.slots import slot_sequence
 
 SEQ_LEN = 4096
 BATCH_ROWS = 256

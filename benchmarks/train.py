@@ -26,11 +26,11 @@ from harness import ROOT, Row, report
 from paired import paired_ratio, verdict
 from train_loops import ALLOY, BARE, DDP, TRAINER
 
-from alloy.training import prepare_run
+from alloy.runs.training import prepare_run
 from alloy.world import WorldConfig, write_world
 from configs.load import parse_recipe
 from pretrain.job import Job, write_job
-from pretrain.launch import environment
+from pretrain.launch.launch import environment
 
 MOST = 1.02
 """Largest time of Alloy's loop over the bare one that the design allows."""

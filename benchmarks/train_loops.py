@@ -1,7 +1,8 @@
 """One rank of benchmarks/train.py: four loops over the same batches, taking turns.
 
-Alloy's loop gets its parts from ``pretrain.assembly``, as in `alloy train`; the others get batches
-that lie ready in memory, so that all of Alloy's reading, mixing and logging counts against it.
+Alloy's loop gets its parts from ``pretrain.ranks.assembly``, as in `alloy train`; the others get
+batches that lie ready in memory, so that all of Alloy's reading, mixing and logging counts against
+it.
 """
 
 import argparse
@@ -24,16 +25,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from mixing.tokenizer import load_tokenizer
-from pretrain import assembly
-from pretrain.batches import collate
-from pretrain.deepspeed_config import deepspeed_config
-from pretrain.engine import join_ranks
+from mixing.tokens.tokenizer import load_tokenizer
+from pretrain.engine.deepspeed_settings import deepspeed_config
+from pretrain.engine.engine import join_ranks
+from pretrain.engine.optimizer import adamw
 from pretrain.job import Job, read_job
-from pretrain.loop import Progress, Run, train
-from pretrain.model import load_start
-from pretrain.optimizer import adamw
-from pretrain.steps import micro_batches
+from pretrain.model.model import load_start
+from pretrain.ranks import assembly
+from pretrain.training.batches import collate
+from pretrain.training.loop import Progress, Run, train
+from pretrain.training.steps import micro_batches
 
 ALLOY, BARE, DDP, TRAINER = "alloy train", "bare DeepSpeed", "PyTorch DDP", "Trainer + DeepSpeed"
 WARM_STEPS = 1

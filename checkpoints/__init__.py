@@ -10,3 +10,7 @@ claims.py   which of them branches that have saved nothing yet start from
 merge.py    weights between two models, a residual added, the mean of several
 export.py   Hugging Face folder from a checkpoint's fp32 weights, proved by reloading it
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

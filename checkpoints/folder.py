@@ -60,7 +60,7 @@ def discard(path: Path) -> None:
     shutil.rmtree(going)
 
 
-def sweep(root: Path) -> str | None:
+def remove_unfinished(root: Path) -> str | None:
     """Remove what kills left unfinished, written or deleted in part; what it was, for people.
 
     Only for who holds the run: nobody else may be writing there.

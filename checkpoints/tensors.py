@@ -42,14 +42,14 @@ def file_name(rank: int) -> str:
     return f"tensors_{rank:05d}.safetensors"
 
 
-def write(path: Path, tensors: Mapping[tuple[str, str], torch.Tensor]) -> None:
+def write_tensors(path: Path, tensors: Mapping[tuple[str, str], torch.Tensor]) -> None:
     """Write {(kind, name): tensor} to one file; floats are fp32."""
     flat = {f"{kind}/{name}": t.contiguous().cpu() for (kind, name), t in tensors.items()}
     save_file(flat, path)
     share_as_folder(path)
 
 
-def read(checkpoint: Checkpoint, kind: str) -> Iterator[tuple[str, torch.Tensor]]:
+def read_tensors(checkpoint: Checkpoint, kind: str) -> Iterator[tuple[str, torch.Tensor]]:
     """All tensors of one kind, by name: views of the files, which are mapped. They are read where
     they are used, stay valid after the files are closed or removed, and take no memory that the
     system could not have back. Whoever writes to one writes to a copy."""

@@ -17,34 +17,6 @@ reference.py  docs/recipe.md, from the sections
 load.py     YAML and --set overrides to a Recipe; unknown keys name the nearest one
 """
 
-from configs.base import Base
-from configs.data import Data, Source
-from configs.errors import AlloyError, CheckFailed, UserError
-from configs.evals import DomainTask, Evals, MmluTask
-from configs.load import load_recipe
-from configs.mix import Mix, PhaseMix
-from configs.recipe import Budget, Recipe
-from configs.schedule import LR_PHASES, Schedule
-from configs.sweep import Sweep
-from configs.train import Train
+import lazy_loader
 
-__all__ = [
-    "LR_PHASES",
-    "AlloyError",
-    "Base",
-    "Budget",
-    "CheckFailed",
-    "Data",
-    "DomainTask",
-    "Evals",
-    "Mix",
-    "MmluTask",
-    "PhaseMix",
-    "Recipe",
-    "Schedule",
-    "Source",
-    "Sweep",
-    "Train",
-    "UserError",
-    "load_recipe",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,7 +1,6 @@
 """One model on everything that a recipe asks: records on disk and a summary."""
 
 import hashlib
-import importlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from configs.errors import UserError
-from configs.evals import DomainTask, Evals, LmEvalTask
-from evals.bpb import EvalDocument, score_documents
-from evals.domain_items import DomainRow, load_labels, load_rows
-from evals.domain_run import run_domain
-from evals.exam_run import run_exam
-from evals.local_tasks import letters_caveat, require_ready
-from evals.mmlu_items import Exam, load_exam
-from evals.mmlu_prompts import CLOZE_TEMPLATE, LETTER_TEMPLATE
-from evals.model_state import compute_dtype, load_folder, require_finite
+from configs import DomainTask, Evals, LmEvalTask, MmluTask, UserError
+from evals import tasks
+from evals.domain import DomainRow, load_labels, load_rows, run_domain
+from evals.exam import (
+    CLOZE_TEMPLATE,
+    LETTER_TEMPLATE,
+    Exam,
+    SubjectScorer,
+    beside_published,
+    load_exam,
+    native_scorer,
+    run_exam,
+)
 from evals.parts import Parts
-from evals.published import beside_published
 from evals.records import (
     BPB,
     EXAM,
@@ -40,6 +41,7 @@ from evals.records import (
     write_records,
     write_summary,
 )
+from evals.scoring import EvalDocument, compute_dtype, load_folder, require_finite, score_documents
 from evals.summarize import score_tables
 
 Progress = Callable[[str], None]
@@ -77,7 +79,7 @@ def evaluate_model(
     key = EvalKey(weights_hash(model_folder), _task_hash(asked, evals, settings))
     measured = (*evals.names, *(task.name for task in evals.lm_eval))
     clean = {task: (decontaminated or {}).get(task) for task in measured}
-    scored = [line for task in evals.lm_eval for line in letters_caveat(task)]
+    scored = [line for task in evals.lm_eval for line in tasks.letters_caveat(task)]
     context: Tree = {"decontaminated": clean, "caveats": [*caveats, *scored, *_unclean(clean)]}
     context["exam_origin"] = None if asked.exam is None else dict(asked.exam.origin)
     known = cached(out, key)
@@ -117,7 +119,7 @@ def _asked(evals: Evals, documents: Iterable[EvalDocument]) -> _Asked:
     _require_names([task.name for task in evals.lm_eval], "lm-eval")
     _require_bytes(asked.documents)
     for task in evals.lm_eval:
-        require_ready(task)
+        tasks.require_ready(task)
     return asked
 
 
@@ -136,17 +138,16 @@ def _measure(
     records: Tree = {"exam": None, "domain": {}, "lm_eval": {}, "bpb": []}
     if asked.exam is not None and evals.mmlu is not None:
         with _timed(seconds, "exam"):
+            scorer = _exam_scorer(evals.mmlu)(model, tokenizer, batch_tokens)
             records["exam"] = run_exam(
-                model, tokenizer, asked.exam, evals.mmlu, batch_tokens, parts, progress
+                model, tokenizer, asked.exam, evals.mmlu, scorer, batch_tokens, parts, progress
             )
     for task, rows in asked.domain:
         run = partial(run_domain, model, tokenizer, task, rows, batch_tokens, progress)
         with _timed(seconds, f"domain_{task.name}"):
             records["domain"][task.name] = parts.of(f"domain-{task.name}", run)
     for task in evals.lm_eval:
-        # lm-eval and datasets are loaded only for who asks for them.
-        oracle = importlib.import_module("evals.lm_eval_tasks")
-        run = partial(oracle.run_task, model, tokenizer, task, batch_tokens)
+        run = partial(tasks.run_task, model, tokenizer, task, batch_tokens)
         with _timed(seconds, f"lm_eval_{task.name}"):
             records["lm_eval"][task.name] = parts.of(f"lm-eval-{task.name}", run)
         progress(f"lm-eval: {task.name}")
@@ -161,6 +162,11 @@ def _measure(
         )
     require_finite(row["bits"] for row in records["bpb"])
     return records
+
+
+def _exam_scorer(task: MmluTask) -> Callable[[Any, Any, int], SubjectScorer]:
+    # Through the door at the moment of use: lm-eval is loaded only for who asks for it.
+    return tasks.lm_eval_scorer if task.scorer == "lm_eval" else native_scorer
 
 
 def _unclean(decontaminated: Mapping[str, Any]) -> list[str]:

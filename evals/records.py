@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
+from configs import UserError
 
 SCORER_VERSION = 2
 """Raised whenever the same model on the same items may get another number."""

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from evals.bootstrap import FEWEST_DOCUMENTS, bootstrap_ratio
-from evals.domain_f1 import summarize_domain
-from evals.exam_records import summarize_exam
+from evals.domain import summarize_domain
+from evals.exam import summarize_exam
 from evals.records import BPB, EXAM, domain_file, lm_eval_file, read_records, read_summary
-from evals.task_scores import summarize_task
+from evals.stats import FEWEST_DOCUMENTS, bootstrap_ratio
+from evals.tasks import summarize_task
 
 
 def recompute_summary(out: Path) -> dict[str, Any]:

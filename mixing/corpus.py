@@ -9,14 +9,21 @@ from typing import Any
 import numpy as np
 
 from configs import Data, Source, UserError
-from mixing.erasures import load_erasures
-from mixing.exclude import ERASED, KEPT, Spans, exclusions, kept_spans, without_too_long
-from mixing.matches import FoundItems, stored_items, union
-from mixing.pack import PackedRows
-from mixing.packed_store import stored_rows
-from mixing.packing_ledger import PackingLedger, packing_ledger
-from mixing.store import SourceReader, open_source
-from mixing.subset import subset_of
+from mixing.audit import PackingLedger, packing_ledger
+from mixing.packing import PackedRows, stored_rows
+from mixing.selection import (
+    ERASED,
+    KEPT,
+    FoundItems,
+    Spans,
+    exclusions,
+    kept_spans,
+    stored_items,
+    subset_of,
+    union,
+    without_too_long,
+)
+from mixing.store import SourceReader, load_erasures, open_source
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from mixing.shards import sync_folder
-
 _TEMPORARY = ".tmp"
 
 
@@ -102,3 +100,12 @@ def publish(building_folder: Path, store: Path, key: str) -> None:
         shutil.rmtree(aside, ignore_errors=True)
     os.rename(building_folder, final)
     sync_folder(store)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from checkpoints.folder import JOB, read_json, write_json
+from checkpoints import JOB, read_json, write_json
 from configs import Base, Budget, Data, Evals, Schedule, Train, UserError
 from pretrain.run_folder import AnotherStartError
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from checkpoints.folder import JOB, Checkpoint, read_json, steps
+from checkpoints import JOB, Checkpoint, read_json, steps
 from configs import UserError
 
 LINEAGE = "lineage.json"

@@ -1,119 +1,191 @@
-"""The shape of the code: directions of imports, heavy libraries in their places, layout."""
+"""The shape of the code: directions of imports, doors, heavy libraries in their places, layout."""
 
 import ast
+import importlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
+from rooms import (
+    MAY_IMPORT,
+    PACKAGES,
+    exported,
+    first_party,
+    imports,
+    is_open,
+    is_package,
+    modules,
+    parsed,
+    room_graph,
+    room_of,
+    storeys,
+)
 
-ROOT = Path(__file__).parents[1]
-MAY_IMPORT = {
-    "configs": set(),
-    "mixing": {"configs"},
-    "checkpoints": {"configs"},
-    "evals": {"configs"},
-    "pretrain": {"configs", "mixing", "checkpoints", "evals"},
-    "alloy": {"configs", "mixing", "checkpoints", "evals", "pretrain"},
-}
 HEAVY = {"torch", "deepspeed", "transformers"}
 ONLY_IN = {
-    "deepspeed": {"pretrain/engine.py"},
-    "lm_eval": {"evals/lm_eval_tasks.py"},
-    "gigatoken": {"mixing/tokenizer.py"},
+    "deepspeed": {"pretrain/engine/engine.py"},
+    "lm_eval": {"evals/tasks/lm_eval_tasks.py"},
+    "gigatoken": {"mixing/tokens/tokenizer.py"},
 }
+MOST_MODULES = 14
+MOST_STOREYS = 8
+# Verbs are loaded by name, so that the room of the command line has no public ones.
+ROOMS = sorted(
+    room
+    for room in room_graph()
+    if is_package(room) and not is_open(room) and room != "alloy.commands"
+)
 
 
-def files(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
-
-
-def imports(path: Path) -> set[str]:
-    """Top-level names that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found.add(node.module or "")
-    return found
-
-
-@pytest.mark.parametrize("package", MAY_IMPORT)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_imports_follow_the_arrows(package: str) -> None:
-    paths = files(package)
+    paths = modules(package)
     assert paths
     for path in paths:
-        first_party = {n.split(".")[0] for n in imports(path)} & set(MAY_IMPORT)
-        strangers = first_party - MAY_IMPORT[package] - {package}
+        strangers = {module.split(".")[0] for module, _ in first_party(path)}
+        strangers -= MAY_IMPORT[package] | {package}
         assert not strangers, f"{path.relative_to(ROOT)} imports {strangers}"
 
 
+def test_rooms_are_entered_by_their_doors() -> None:
+    seen = 0
+    for package in PACKAGES:
+        for path in modules(package):
+            where, room = path.relative_to(ROOT), room_of(path)
+            for module, name in first_party(path):
+                door = room_of(ROOT / f"{module.replace('.', '/')}.py")
+                if is_package(module):
+                    door = module
+                if door == room:
+                    continue
+                assert module == door, f"{where} imports {module}, which is inside of {door}"
+                if name is not None and exported(door):
+                    assert name in exported(door), f"{where} imports {name}: not public in {door}"
+                    seen += 1
+    assert seen > 500
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_door_names_what_is_there_and_used(room: str) -> None:
+    """Each public name exists, is asked for by another room, and is not a module's name too."""
+    door = importlib.import_module(room)
+    names = exported(room)
+    assert names == set(door.__all__)
+    for name in names:
+        assert getattr(door, name) is not None
+    files = {path.stem for path in (ROOT / room.replace(".", "/")).glob("*.py")}
+    assert not names & files
+    used = set()
+    for package in PACKAGES:
+        for path in modules(package):
+            if room_of(path) == room:
+                continue
+            entered = [(m, n) for m, n in first_party(path) if m == room]
+            used |= {name for _, name in entered if name is not None}
+            if (room, None) in entered:  # used as `room.name`
+                last = room.split(".")[-1]
+                used |= {
+                    node.attr
+                    for node in ast.walk(parsed(path))
+                    if isinstance(node, ast.Attribute)
+                    and isinstance(node.value, ast.Name)
+                    and node.value.id == last
+                }
+    assert names <= used, f"{room}: nothing else uses {sorted(names - used)}"
+
+
 def test_no_first_party_import_inside_a_function() -> None:
-    for package in MAY_IMPORT:
-        for path in files(package):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for package in PACKAGES:
+        for path in modules(package):
+            for node in ast.walk(parsed(path)):
                 if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                     continue
                 for inner in ast.walk(node):
                     if isinstance(inner, ast.ImportFrom):
                         assert inner.module, path
-                        assert inner.module.split(".")[0] not in MAY_IMPORT, path
+                        assert inner.module.split(".")[0] not in PACKAGES, path
+
+
+def test_modules_are_loaded_by_name_in_one_place() -> None:
+    """The verbs of the command line; anywhere else it would hide an arrow."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for package in PACKAGES
+        for path in modules(package)
+        if "import_module" in path.read_text(encoding="utf-8")
+    }
+    assert found == {"alloy/cli.py", "evals/tasks/lm_eval_tasks.py"}
 
 
 def test_heavy_libraries_stay_in_their_files() -> None:
-    for package in MAY_IMPORT:
-        for path in files(package):
+    for package in PACKAGES:
+        for path in modules(package):
             name = path.relative_to(ROOT).as_posix()
-            for library in {n.split(".")[0] for n in imports(path)} & set(ONLY_IN):
+            for library in {n.split(".")[0] for n, _ in imports(path)} & set(ONLY_IN):
                 assert name in ONLY_IN[library], f"{name} imports {library}"
 
 
 def test_mixing_and_configs_import_no_training_library() -> None:
     for package in ("mixing", "configs"):
-        for path in files(package):
-            assert not {n.split(".")[0] for n in imports(path)} & HEAVY, path
+        for path in modules(package):
+            assert not {n.split(".")[0] for n, _ in imports(path)} & HEAVY, path
 
 
-def test_modules_do_not_import_in_a_circle() -> None:
-    modules = {
-        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."): path
-        for package in MAY_IMPORT
-        for path in files(package)
+def test_neither_rooms_nor_modules_import_in_a_circle() -> None:
+    storeys(room_graph())
+    graph: dict[str, set[str]] = {}
+    for package in PACKAGES:
+        for path in modules(package):
+            name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+            graph[name] = {module for module, _ in first_party(path)}
+    storeys(graph)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_has_few_storeys(package: str) -> None:
+    graph = {
+        room: {other for other in below if other.split(".")[0] == package}
+        for room, below in room_graph().items()
+        if room.split(".")[0] == package
     }
-    graph = {name: imports(path) & set(modules) for name, path in modules.items()}
-    done: set[str] = set()
+    assert max(storeys(graph).values()) <= MOST_STOREYS, storeys(graph)
 
-    def visit(name: str, above: tuple[str, ...]) -> None:
-        assert name not in above, " -> ".join((*above, name))
-        if name not in done:
-            for next_name in graph[name]:
-                visit(next_name, (*above, name))
-            done.add(name)
 
-    for name in graph:
-        visit(name, ())
+def test_no_package_is_crowded() -> None:
+    for package in PACKAGES:
+        for folder in {path.parent for path in modules(package)}:
+            files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+            assert len(files) <= MOST_MODULES, f"{folder.relative_to(ROOT)}: {len(files)} modules"
 
 
 @pytest.mark.parametrize(
-    "module", ["alloy.cli", "alloy.commands.plan", "alloy.commands.build", "alloy.report.write"]
+    "module", ["alloy.cli", "alloy.commands.plan", "alloy.commands.build", "alloy.commands.report"]
 )
 def test_light_verbs_do_not_load_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit(any(m in sys.modules for m in {sorted(HEAVY)}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_every_package_says_what_each_file_is_for() -> None:
-    for package in MAY_IMPORT:
-        opening = ast.get_docstring(ast.parse((ROOT / package / "__init__.py").read_text())) or ""
-        for path in (ROOT / package).glob("*.py"):
-            if path.name != "__init__.py":
-                assert path.name in opening, f"{package}/__init__.py does not name {path.name}"
+def test_every_package_says_what_each_file_and_room_is_for() -> None:
+    for package in PACKAGES:
+        for folder in sorted({path.parent for path in modules(package)}):
+            opening = ast.get_docstring(parsed(folder / "__init__.py")) or ""
+            if folder.name == "commands":
+                continue
+            inside = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+            inside += [path.parent for path in folder.glob("*/__init__.py")]
+            for path in inside:
+                name = f"{path.name}/" if path.is_dir() else path.name
+                where = folder.relative_to(ROOT)
+                assert f"\n{name} " in opening, f"{where}/__init__.py does not name {name}"
+            assert "─▶" in opening, f"{folder.relative_to(ROOT)}/__init__.py draws no arrow"
 
 
 def test_source_folders_are_not_ignored_by_git() -> None:
-    for package in MAY_IMPORT:
-        path = f"{package}/new_file.py"
+    folders = {path.parent for package in PACKAGES for path in modules(package)}
+    folders |= {path.parent for path in (ROOT / "tests").rglob("*.py")}
+    for folder in sorted(folders):
+        path = f"{folder.relative_to(ROOT)}/new_file.py"
         ignored = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
         assert ignored.returncode == 1, path

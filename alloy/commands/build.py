@@ -4,7 +4,6 @@ from dataclasses import asdict
 
 import click
 
-from alloy.building import build_recipe, open_built
 from alloy.commands.shared import (
     emit,
     load,
@@ -14,6 +13,7 @@ from alloy.commands.shared import (
     show,
     table,
 )
+from alloy.runs import build_recipe, open_built
 from configs import CheckFailed
 
 

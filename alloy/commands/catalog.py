@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from alloy.commands.shared import emit, table
-from alloy.open_models import (
+from alloy.models import (
     OpenModel,
     habits,
     known_model,

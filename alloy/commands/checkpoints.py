@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from alloy.commands.shared import emit, table
-from checkpoints.folder import problems, step_name, steps
+from checkpoints import problems, step_name, steps
 from configs import CheckFailed, UserError
 
 

@@ -18,15 +18,13 @@ from alloy.commands.shared import (
     removal_line,
     show,
 )
-from alloy.erasing import erase_documents
 from alloy.planning import Planned
-from alloy.training import corpus_receipt
+from alloy.runs import corpus_receipt, erase_documents
 from configs import CheckFailed, Recipe, UserError
-from mixing.erasures import load_erasures
-from mixing.rows import RowReader
-from mixing.store import verify_source
-from mixing.trace import TracedPiece, pieces_of_document, pieces_of_step
-from mixing.wipe import unfinished
+from mixing.audit import TracedPiece, pieces_of_document, pieces_of_step
+from mixing.blend import RowReader
+from mixing.building import unfinished
+from mixing.store import load_erasures, verify_source
 
 
 @click.group()

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 
 from alloy.commands.shared import built, emit, load, recipe_options, show, table
+from mixing.audit import export_source
 from mixing.corpus import trained_spans
-from mixing.megatron import export_source
 
 
 @click.command()

@@ -6,7 +6,7 @@ import click
 
 from alloy.commands.shared import emit, show
 from alloy.demo import run_demo
-from alloy.report.headline import headline_table
+from alloy.reports.writing import headline_table
 
 
 @click.command()

@@ -5,16 +5,13 @@ from typing import Any
 
 import click
 
-from alloy.building import build_recipe
 from alloy.commands.shared import emit, load, recipe_options, show, table
-from alloy.evaluation import evaluate
-from alloy.hub import hugging_face_folder
-from alloy.planning import plan_recipe
-from alloy.report.many import HEADER, many_models, table_rows
-from alloy.stages import evaluate_stages
-from alloy.sweep import reference_name
-from alloy.training import run_folder
-from checkpoints.folder import step_name
+from alloy.models import hugging_face_folder
+from alloy.planning import plan_recipe, run_folder
+from alloy.reports.writing import HEADER, many_models, table_rows
+from alloy.runs import build_recipe, evaluate, evaluate_stages
+from alloy.sweeps import reference_name
+from checkpoints import step_name
 from configs import Recipe, UserError
 
 BASE = "base"

@@ -6,10 +6,9 @@ import click
 from transformers.utils import logging as transformers_logging
 
 from alloy.commands.shared import show
-from alloy.merging import average_last, told
-from alloy.tokenizing import trained_tokenizer
-from checkpoints.export import export_folder
-from checkpoints.folder import chosen
+from alloy.planning import trained_tokenizer
+from alloy.runs import average_last, told
+from checkpoints import chosen, export_folder
 from configs import UserError
 from pretrain.model import model_from
 

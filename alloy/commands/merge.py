@@ -6,7 +6,7 @@ import click
 from transformers.utils import logging as transformers_logging
 
 from alloy.commands.shared import emit, show
-from alloy.merging import merge_between, merge_residual, open_part, told
+from alloy.runs import merge_between, merge_residual, open_part, told
 from configs import UserError
 
 

@@ -4,18 +4,32 @@ from typing import Any
 
 import click
 
-from alloy.arms import arms
 from alloy.commands.shared import emit, load, packing_lines, phase_table, recipe_options, table
-from alloy.footprint import disk_lines, footprint, memory_lines, rank_memory, weights_of
-from alloy.planning import Planned, plan_recipe
-from alloy.repetition import repeated_recipes, repetition_line
-from alloy.sharing import course, shared_starts, shared_tokens
-from alloy.start_matrix import described, require_rows_fit, start_lines
-from alloy.starting import run_folder
-from checkpoints.folder import Checkpoint, last_good
+from alloy.planning import (
+    Planned,
+    described,
+    disk_lines,
+    footprint,
+    memory_lines,
+    plan_recipe,
+    rank_memory,
+    require_rows_fit,
+    run_folder,
+    start_lines,
+    weights_of,
+)
+from alloy.sweeps import (
+    arms,
+    course,
+    repeated_recipes,
+    repetition_line,
+    shared_starts,
+    shared_tokens,
+)
+from checkpoints import Checkpoint, last_good
 from configs import Recipe
-from mixing.plan import Plan
-from pretrain.schedule import curve
+from mixing.blend import Plan
+from pretrain.training import curve
 
 
 @click.command()

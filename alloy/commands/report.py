@@ -7,10 +7,8 @@ from typing import Any
 import click
 
 from alloy.commands.shared import emit
-from alloy.report.gate import gate
-from alloy.report.headline import headline_table
-from alloy.report.model_card import model_card
-from alloy.report.write import write_report
+from alloy.reports.judging import gate
+from alloy.reports.writing import headline_table, model_card, write_report
 from configs import CheckFailed
 
 

@@ -5,10 +5,10 @@ import math
 import click
 
 from alloy.commands.shared import emit, load, recipe_options, show
-from alloy.report.join import join_report
-from alloy.report.records import read_records
-from alloy.sweep import failures, run_sweep
-from alloy.training import run_folder
+from alloy.planning import run_folder
+from alloy.reports.judging import join_report
+from alloy.reports.records import read_records
+from alloy.sweeps import failures, run_sweep
 from configs import CheckFailed, Recipe
 
 

@@ -5,10 +5,11 @@ import shlex
 import click
 
 from alloy.commands.shared import emit, load, recipe_options, show
-from alloy.training import prepare_run, run_folder, train_recipe
-from checkpoints.folder import JOB
+from alloy.planning import run_folder
+from alloy.runs import prepare_run, train_recipe
+from checkpoints import JOB
 from configs import Recipe, UserError
-from pretrain.launchers import slurm_script, torchrun_lines
+from pretrain.launch import slurm_script, torchrun_lines
 
 
 @click.command()

@@ -3,9 +3,13 @@
     runs (share, tokens, loss) ─▶ forms + projection ─▶ fit ─▶ Law (curve, noise, draws)
     Law + budget ─▶ critical share, recommendation
 
-forms.py       the curves of the literature, linear in all but one or two of their parameters
-projection.py  variable projection over a grid, for many draws of the same runs at once
-fit.py         choosing the form by leave-one-out error, the noise level, the bootstrap
-critical.py    the share at which a law crosses a level
-recommend.py   the smallest share that keeps a budget, or what is missing to name one
+forms.py         the curves of the literature, linear in all but one or two of their parameters
+projection.py    variable projection over a grid, for many draws of the same runs at once
+fit.py           choosing the form by leave-one-out error, the noise level, the bootstrap
+critical.py      the share at which a law crosses a level
+budget_share.py  the smallest share that keeps a budget, or what is missing to name one
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

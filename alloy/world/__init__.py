@@ -12,8 +12,6 @@ tokenizer.py  the byte-level BPE
 write.py      everything to disk
 """
 
-from alloy.world.config import WorldConfig, WorldFiles
-from alloy.world.facts import CATEGORIES
-from alloy.world.write import write_world
+import lazy_loader
 
-__all__ = ["CATEGORIES", "WorldConfig", "WorldFiles", "write_world"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

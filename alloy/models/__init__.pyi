@@ -1,0 +1,14 @@
+from .catalog import OpenModel as OpenModel
+from .catalog import habits as habits
+from .catalog import known_model as known_model
+from .catalog import nearest_model as nearest_model
+from .catalog import open_models as open_models
+from .catalog import published_revisions as published_revisions
+from .catalog import published_scores as published_scores
+from .hub import hugging_face_folder as hugging_face_folder
+from .hub import local_model as local_model
+from .hub import local_tokenizer as local_tokenizer
+from .peak_rate import continued_rate as continued_rate
+from .peak_rate import continues as continues
+from .peak_rate import rate_after_open_model as rate_after_open_model
+from .peak_rate import rate_after_run as rate_after_run

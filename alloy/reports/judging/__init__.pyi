@@ -1,0 +1,12 @@
+from .budgets import WORDS as WORDS
+from .budgets import budget_title as budget_title
+from .compare import bpb_change as bpb_change
+from .compare import cloze_change as cloze_change
+from .compare import exam_change as exam_change
+from .compare import task_changes as task_changes
+from .gating import gate as gate
+from .gating import judged_arm as judged_arm
+from .join import join_report as join_report
+from .join import join_reports as join_reports
+from .scores import bpb_interval as bpb_interval
+from .scores import model_scores as model_scores

@@ -1,0 +1,236 @@
+"""A sweep: independent runs, measured in the same way as their base, and the record of them."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from alloy.models import hugging_face_folder
+from alloy.planning import plan_recipe, run_folder
+from alloy.runs import average_steps, begin_from, build_recipe, evaluate, train_recipe
+from alloy.sweeps.arm import Arm, arm_recipe, arms, confirming
+from alloy.sweeps.merge_points import averaged_steps, merge_entries, merged_model
+from alloy.sweeps.repetition import Repetition, repeated_recipes, repetition_line
+from alloy.sweeps.sharing import (
+    Course,
+    SharedStart,
+    course,
+    kept_steps,
+    shared_starts,
+    training_order,
+)
+from checkpoints import write_json
+from configs import AlloyError, Recipe, UserError
+from mixing.blend import Plan
+
+Show = Callable[[str], None]
+Tree = dict[str, Any]
+NOT_RUN = "not run yet"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """An arm, planned."""
+
+    arm: Arm
+    recipe: Recipe
+    course: Course
+    begin: SharedStart | None
+    keep_steps: tuple[int, ...]
+    """Where other arms go on from this one."""
+    repetition: Repetition | None
+    averaged: dict[int, tuple[int, ...]]
+    """The steps whose checkpoints are averaged, by how many they are."""
+
+
+def reference_model(recipe: Recipe) -> Path:
+    """The folder of the model that arms are compared with."""
+    return hugging_face_folder(*reference_name(recipe))
+
+
+def reference_name(recipe: Recipe) -> tuple[str, str | None]:
+    """Name and revision of the model that arms are compared with: ``compare_with``, else the
+    start."""
+    base = recipe.base
+    if base is not None and base.compare_with is not None:
+        return base.compare_with, base.compare_with_revision
+    if base is None or base.model is None:
+        raise UserError("the recipe names no model to measure", "set base.model or --model")
+    return base.model, base.revision
+
+
+def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
+    """Train and measure every arm, and write sweep.json beside them.
+
+    All arms are planned before the first is trained, so that a share that cannot be met costs
+    nothing. First steps that arms have in common are trained once. A failed arm is recorded with
+    its reason and does not stop the others, which then train those steps themselves; what is done
+    already is reused. sweep.json is written anew after each arm. ``confirm`` adds a run at that
+    share, which stays in the record of later sweeps in this folder.
+    """
+    folder = run_folder(recipe)
+    began = time.monotonic() - _seconds_before(folder)
+    build_recipe(recipe, show)
+    wanted = [*arms(recipe), *_confirming(recipe, folder, confirm)]
+    runs = _runs(recipe, wanted, show)
+    measured_on = plan_recipe(recipe)
+    base, named = reference_model(recipe), reference_name(recipe)
+    evaluate(recipe, measured_on, base, folder / "evals/base", "base", show, named)
+    entries = [arm_entry(run.arm, run.recipe, run.course.plan, run.repetition) for run in runs]
+    if entries[0]["repetition"]:
+        show(repetition_line([entry["repetition"] for entry in entries]))
+    assert recipe.sweep is not None
+    whole = runs[0].course.plan
+    merges = merge_entries(
+        recipe.sweep, runs[0].arm, tokens=whole.rows * whole.seq_len, failed=NOT_RUN
+    )
+
+    def attempt(entry: Tree, model: Callable[[], Path]) -> None:
+        """Make and measure a model; the reason, if that failed, is in its entry of the record."""
+        try:
+            evaluate(recipe, measured_on, model(), folder / entry["eval"], entry["name"], show)
+            entry["failed"] = None
+        except AlloyError as error:
+            entry["failed"] = error.message
+        except (RuntimeError, OSError) as error:  # torch's, memory among them, and the disk's
+            entry["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        if entry["failed"]:
+            show(f"{entry['name']}: failed: {entry['failed']}")
+        seconds = round(time.monotonic() - began, 1)
+        write_json(folder / "sweep.json", sweep_record(recipe, [*entries, *merges], seconds))
+
+    for index in training_order([run.course for run in runs]):
+        run, entry = runs[index], entries[index]
+        attempt(entry, partial(_trained, run, runs, entry, show))
+    for entry in merges:
+        attempt(entry, partial(_merged, recipe, runs[0], entries[0], entry))
+    entries += merges
+    return sweep_record(recipe, entries, round(time.monotonic() - began, 1))
+
+
+def _seconds_before(folder: Path) -> float:
+    """What earlier starts of this sweep took."""
+    path = folder / "sweep.json"
+    if not path.is_file():
+        return 0.0
+    return float(json.loads(path.read_text(encoding="utf-8")).get("seconds", 0.0))
+
+
+def failures(record: Tree) -> list[str]:
+    """A line for each arm without scores."""
+    return [f"{arm['name']}: {arm['failed']}" for arm in record["arms"] if arm["failed"]]
+
+
+def sweep_record(recipe: Recipe, entries: list[Tree], seconds: float) -> Tree:
+    """What the report reads: where the records of the base and of each arm are."""
+    return {
+        "name": recipe.name,
+        "seconds": seconds,
+        # Arms with the domain's tokens fixed are of different lengths.
+        "tokens_per_arm": recipe.schedule.tokens if recipe.schedule.tokens_of == "run" else None,
+        "budget": recipe.budget.model_dump(),
+        "note": recipe.note,
+        "base": {
+            "name": "base",
+            "model": str(reference_model(recipe)),
+            "annealed": _annealed(recipe),
+            "eval": "evals/base",
+        },
+        "arms": entries,
+    }
+
+
+def arm_entry(arm: Arm, own: Recipe, plan: Plan, repetition: Repetition | None) -> Tree:
+    """An arm's line in sweep.json, before it was run."""
+    return {
+        "name": arm.name,
+        "kind": arm.kind,
+        "general_share": arm.general_share,
+        "tokens": plan.rows * plan.seq_len,
+        "seed": arm.seed,
+        "settings": arm.settings,
+        "ranks": own.train.ranks,
+        "run": f"arms/{arm.name}",
+        "eval": f"evals/{arm.name}",
+        "repetition": None if repetition is None else repetition.to_json(plan),
+        "shared": None,
+        "failed": NOT_RUN,
+    }
+
+
+def _annealed(recipe: Recipe) -> bool | None:
+    """Whether the reference ends annealed, where it is an Alloy run, which says so."""
+    lineage = reference_model(recipe).parent / "lineage.json"
+    if not lineage.is_file():
+        return None
+    return bool(json.loads(lineage.read_text(encoding="utf-8"))["annealed"])
+
+
+def _confirming(recipe: Recipe, folder: Path, confirm: float | None) -> list[Arm]:
+    """The confirming runs of this folder so far, and the one that is asked for."""
+    path, shares = folder / "sweep.json", []
+    if path.is_file():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        shares = [arm["general_share"] for arm in record["arms"] if arm["kind"] == "confirm"]
+    if confirm is not None:
+        shares.append(confirm)
+    return [confirming(recipe, share) for share in dict.fromkeys(shares)]
+
+
+def _runs(recipe: Recipe, wanted: Sequence[Arm], show: Show) -> list[_Run]:
+    """Every arm with its plan and what it shares; an arm with data of its own is built first."""
+    for arm in wanted:
+        own = arm_recipe(recipe, arm)
+        if own.data != recipe.data:
+            build_recipe(own, show)
+    found = repeated_recipes(recipe, wanted)
+    courses = [course(own, plan_recipe(own)) for own, _ in found]
+    starts = shared_starts(courses)
+    assert recipe.sweep is not None
+    runs = []
+    for i, (arm, (own, repetition)) in enumerate(zip(wanted, found, strict=True)):
+        counts = recipe.sweep.average if i == 0 else ()
+        averaged = averaged_steps(courses[i].plan, own.train, counts)
+        kept = {step for last in averaged.values() for step in last}
+        keep = tuple(sorted({*kept_steps(starts, i), *kept}))
+        runs.append(_Run(arm, own, courses[i], starts[i], keep, repetition, averaged))
+    return runs
+
+
+def _trained(run: _Run, runs: Sequence[_Run], entry: Tree, show: Show) -> Path:
+    entry["shared"] = _begin(run, runs, show)
+    return train_recipe(run.recipe, show, run.keep_steps)
+
+
+def _merged(recipe: Recipe, first: _Run, of: Tree, entry: Tree) -> Path:
+    """The model of a merge's or average's entry. Raises AlloyError where the arm that it needs
+    failed, or did not keep the checkpoints."""
+    if of["failed"]:
+        raise AlloyError(f"{of['name']} failed", "run the sweep again")
+    run, out = run_folder(first.recipe), run_folder(recipe) / "merges" / entry["name"]
+    if entry["kind"] == "merge":
+        lambda_ = entry["merge"]["lambda"]
+        return merged_model(reference_model(recipe), run / "export", lambda_, out)
+    average_steps(run, first.averaged[entry["average"]["checkpoints"]], out)
+    return out
+
+
+def _begin(run: _Run, runs: Sequence[_Run], show: Show) -> Tree | None:
+    """Let an arm that shares its first steps go on from the one that trained them."""
+    if run.begin is None:
+        return None
+    trunk, plan = runs[run.begin.by], run.course.plan
+    folders = run_folder(run.recipe), run_folder(trunk.recipe)
+    steps = begin_from(*folders, plan, run.begin.steps)
+    if steps == 0:
+        show(f"{run.arm.name}: {trunk.arm.name} left no checkpoint, so it trains all steps itself")
+        return None
+    show(f"{run.arm.name}: its first {steps:,} steps are those of {trunk.arm.name}")
+    return {
+        "arm": trunk.arm.name,
+        "steps": steps,
+        "tokens": steps * plan.batch_rows * plan.seq_len,
+    }

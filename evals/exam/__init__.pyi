@@ -1,0 +1,16 @@
+from .exam_records import Form as Form
+from .exam_records import ItemScore as ItemScore
+from .exam_records import SubjectScorer as SubjectScorer
+from .exam_records import summarize_exam as summarize_exam
+from .exam_run import run_exam as run_exam
+from .mmlu_items import LETTERS as LETTERS
+from .mmlu_items import Exam as Exam
+from .mmlu_items import MmluItem as MmluItem
+from .mmlu_items import MmluSubject as MmluSubject
+from .mmlu_items import load_exam as load_exam
+from .mmlu_prompts import CLOZE_TEMPLATE as CLOZE_TEMPLATE
+from .mmlu_prompts import LETTER_TEMPLATE as LETTER_TEMPLATE
+from .mmlu_prompts import cloze_description as cloze_description
+from .mmlu_prompts import letter_description as letter_description
+from .mmlu_scorer import native_scorer as native_scorer
+from .published import beside_published as beside_published

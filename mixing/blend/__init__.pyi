@@ -1,0 +1,16 @@
+from .caps import row_cap as row_cap
+from .cursors import Cursors as Cursors
+from .cursors import carried_on as carried_on
+from .cursors import cursors_at as cursors_at
+from .phases import bounds_of_steps as bounds_of_steps
+from .phases import rows_per_step as rows_per_step
+from .phases import steps_in_tokens as steps_in_tokens
+from .plan import compile_plan as compile_plan
+from .planned import Plan as Plan
+from .planned import PlanPhase as PlanPhase
+from .planned import PlanSource as PlanSource
+from .planned import plan_source as plan_source
+from .rows import IGNORED as IGNORED
+from .rows import Row as Row
+from .rows import RowReader as RowReader
+from .seek import Order as Order

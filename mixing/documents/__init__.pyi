@@ -1,0 +1,10 @@
+from .chat_template import PLAIN_TEMPLATE as PLAIN_TEMPLATE
+from .chat_template import CannotRender as CannotRender
+from .chat_template import ChatTemplate as ChatTemplate
+from .chat_template import Message as Message
+from .chat_template import Part as Part
+from .documents import Row as Row
+from .documents import RowOptions as RowOptions
+from .documents import parse_block as parse_block
+from .readers import blocks_of as blocks_of
+from .readers import read_file as read_file

@@ -1,0 +1,17 @@
+from .decontaminate import EvalSet as EvalSet
+from .exclude import ERASED as ERASED
+from .exclude import KEPT as KEPT
+from .exclude import REASONS as REASONS
+from .exclude import Spans as Spans
+from .exclude import exclusions as exclusions
+from .exclude import heldout_documents as heldout_documents
+from .exclude import kept_spans as kept_spans
+from .exclude import without_too_long as without_too_long
+from .matches import FOLDER as FOLDER
+from .matches import FoundItems as FoundItems
+from .matches import find_items as find_items
+from .matches import read_matches as read_matches
+from .matches import stored_items as stored_items
+from .matches import union as union
+from .matches import write_matches as write_matches
+from .subset import subset_of as subset_of

@@ -1,0 +1,12 @@
+from .conversations import ConversationEncoder as ConversationEncoder
+from .conversations import refuse_unlike as refuse_unlike
+from .encode import BlockTask as BlockTask
+from .encode import EncodedBlock as EncodedBlock
+from .encode import Workers as Workers
+from .encode import id_frames as id_frames
+from .masks import flags_of_runs as flags_of_runs
+from .tokenizer import Decoder as Decoder
+from .tokenizer import Encoder as Encoder
+from .tokenizer import Library as Library
+from .tokenizer_file import TokenizerFile as TokenizerFile
+from .tokenizer_file import load_tokenizer as load_tokenizer
