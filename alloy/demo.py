@@ -48,7 +48,7 @@ _ARCHITECTURE = {
 }
 
 
-def run_demo(run_dir: Path, show: Callable[[str], None]) -> tuple[dict[str, Any], ReportFiles]:
+def run_demo(run_dir: Path, show: Callable[[str], None]) -> ReportFiles:
     """Train and measure the world's base and arms; what is done already is reused."""
     folder = run_dir / NAME
     for path in write_recipes(run_dir, show):
@@ -57,8 +57,7 @@ def run_demo(run_dir: Path, show: Callable[[str], None]) -> tuple[dict[str, Any]
             train_recipe(recipe, show)
         else:
             run_sweep(recipe, show)
-    files = write_report(folder)
-    return json.loads(files.json.read_text(encoding="utf-8")), files
+    return write_report(folder)
 
 
 def write_recipes(

@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,29 +32,17 @@ class Removed:
 
     source: str
     eval: str
-    eval_hash: str
+    hash: str
+    """Of the eval set's content."""
     items: int
     unjudged_items: int
     """Items that are too short or too common to be looked for."""
-    documents: int
+    documents_removed: int
     """Documents that lost a passage."""
-    passages: int
-    tokens: int
+    passages_removed: int
+    tokens_removed: int
     matches: str
     """The file that lists them for review."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "source": self.source,
-            "eval": self.eval,
-            "hash": self.eval_hash,
-            "items": self.items,
-            "unjudged_items": self.unjudged_items,
-            "documents_removed": self.documents,
-            "passages_removed": self.passages,
-            "tokens_removed": self.tokens,
-            "matches": self.matches,
-        }
 
 
 @dataclass(frozen=True)
@@ -213,12 +200,12 @@ def _removed(
     return Removed(
         source=reader.name,
         eval=name,
-        eval_hash=eval_hash,
+        hash=eval_hash,
         items=found.items,
         unjudged_items=found.unjudged,
-        documents=np.unique(found.spans.document[kept]).size,
-        passages=int(kept.sum()),
-        tokens=int(found.spans.length[kept].sum()),
+        documents_removed=np.unique(found.spans.document[kept]).size,
+        passages_removed=int(kept.sum()),
+        tokens_removed=int(found.spans.length[kept].sum()),
         matches=str(found.path),
     )
 
@@ -235,11 +222,11 @@ def _refuse_too_much(
     gone = before - kept
     if not removed or gone <= data.max_contaminated * before:
         return
-    by_eval = ", ".join(f"{r.eval} {r.tokens:,}" for r in removed if r.tokens)
+    by_eval = ", ".join(f"{r.eval} {r.tokens_removed:,}" for r in removed if r.tokens_removed)
     percent = math.ceil(1e4 * gone / before) / 1e2
     raise UserError(
         f"source '{reader.name}': {gone:,} of its {before:,} tokens ({gone / before:.2%}) repeat "
         f"eval items ({by_eval}), data.max_contaminated is {data.max_contaminated:.2%}",
-        f"see {max(removed, key=lambda r: r.tokens).matches}; "
+        f"see {max(removed, key=lambda r: r.tokens_removed).matches}; "
         f"agree with data.max_contaminated: {percent:g}%",
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from alloy.commands.shared import emit, table
+from alloy.commands.shared import emit
 from alloy.models import (
     OpenModel,
     habits,
@@ -13,6 +13,7 @@ from alloy.models import (
     open_models,
     published_revisions,
 )
+from alloy.verbs import table
 from configs import UserError
 
 

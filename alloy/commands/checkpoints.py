@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from alloy.commands.shared import emit, table
+from alloy.commands.shared import emit
+from alloy.verbs import table
 from checkpoints import problems, step_name, steps
 from configs import CheckFailed, UserError
 

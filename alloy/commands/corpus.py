@@ -8,18 +8,10 @@ from typing import Any
 import click
 
 from alloy.commands.corpus_export import export
-from alloy.commands.shared import (
-    built,
-    emit,
-    load,
-    packing_lines,
-    phase_table,
-    recipe_options,
-    removal_line,
-    show,
-)
+from alloy.commands.shared import emit, recipe_options, show
 from alloy.planning import Planned
 from alloy.runs import corpus_receipt, erase_documents
+from alloy.verbs import load, packing_lines, removal_line, require_built, table
 from configs import CheckFailed, Recipe, UserError
 from mixing.audit import TracedPiece, pieces_of_document, pieces_of_step
 from mixing.blend import RowReader
@@ -41,14 +33,14 @@ command.add_command(export)
 def verify(recipe_path: str, overrides: tuple[str, ...], as_json: bool, deep: bool) -> None:
     """Walk every position of RECIPE's plan and print asked against realised shares."""
     recipe = load(recipe_path, overrides)
-    planned = built(recipe)
+    planned = require_built(recipe)
     damage = _damage(recipe, planned) if deep else []
     found = corpus_receipt(planned)
     found = {**found, "ok": found["ok"] and not damage, "damage": damage}
     if as_json:
         emit(found)
     else:
-        click.echo(render(found))
+        click.echo(render(planned, found))
     if not found["ok"]:
         first = (damage + found["problems"])[0]
         raise CheckFailed(first, "build again what is damaged, after removing its folder")
@@ -63,7 +55,7 @@ def trace(
 ) -> None:
     """Say which documents a step trained on, or which steps saw a document."""
     recipe = load(recipe_path, overrides)
-    planned, store = built(recipe), Path(recipe.data.store)
+    planned, store = require_built(recipe), Path(recipe.data.store)
     if (step is None) == (doc is None):
         raise UserError("give one of --step and --doc", "alloy corpus trace RECIPE --step 100")
     reader = planned.rows()
@@ -149,7 +141,8 @@ def _damage(recipe: Recipe, planned: Planned) -> list[str]:
     return problems or [line for key in planned.keys.values() for line in unfinished(store, key)]
 
 
-def render(found: dict[str, Any]) -> str:
+def render(planned: Planned, found: dict[str, Any]) -> str:
+    assert planned.corpus is not None
     columns = [
         ("asked", "asked_share", ".4%"),
         ("realised", "realised_share", ".4%"),
@@ -158,9 +151,15 @@ def render(found: dict[str, Any]) -> str:
         ("epochs", "epochs", ".3f"),
         ("deviation", "max_prefix_deviation_rows", ".3f"),
     ]
-    notes = [*packing_lines(found["packing"]), *map(removal_line, found["decontaminated"])]
+    notes = [*packing_lines(planned.ledgers), *map(removal_line, planned.corpus.removed)]
     notes += [f"{name}: {n:,} erased" for name, n in found["erased_documents"].items() if n]
-    return "\n".join([phase_table(found["phases"], columns), one_row_rule(found), *notes])
+    rows = [
+        [f"{phase['name']} / {source['name']}", *(format(source[key], f) for _, key, f in columns)]
+        for phase in found["phases"]
+        for source in phase["sources"]
+    ]
+    header = ["phase / source", *(header for header, _, _ in columns)]
+    return "\n".join([table(header, rows), one_row_rule(found), *notes])
 
 
 def one_row_rule(found: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from alloy.commands.shared import built, emit, load, recipe_options, show, table
+from alloy.commands.shared import emit, recipe_options, show
+from alloy.verbs import load, require_built, table
 from mixing.audit import export_source
 from mixing.corpus import trained_spans
 
@@ -21,7 +22,7 @@ def export(recipe_path: str, overrides: tuple[str, ...], as_json: bool, folder: 
     Duplicates, held-out and erased documents and contaminated passages are left out.
     """
     recipe = load(recipe_path, overrides)
-    planned = built(recipe)
+    planned = require_built(recipe)
     assert planned.corpus is not None
     files = []
     for name, packed in planned.corpus.packed.items():

@@ -14,7 +14,8 @@ from alloy.reports.writing import headline_table
 @click.option("--run-dir", type=Path, default=Path("runs"), show_default=True)
 def command(as_json: bool, run_dir: Path) -> None:
     """Train and measure the embedded tiny world; a second run reuses what is done."""
-    report, files = run_demo(run_dir, show)
+    files = run_demo(run_dir, show)
+    report = files.report.to_json()
     if as_json:
         emit(report)
         return

@@ -1,15 +1,11 @@
 """alloy report: records of sweeps to one page, JSON and Markdown; a gate and a model card."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from alloy.commands.shared import emit
-from alloy.reports.judging import gate
-from alloy.reports.writing import headline_table, model_card, write_report
-from configs import CheckFailed
+from alloy.verbs import report
 
 
 @click.command()
@@ -34,19 +30,14 @@ def command(
 ) -> None:
     """Write report.html, report.json and report.md of one or more run folders of sweeps."""
     first, *more = folders
-    files = write_report(first, out, more=more, price=price)
-    report: dict[str, Any] = json.loads(files.json.read_text(encoding="utf-8"))
-    paths = [files.html, files.json]
+    found = report(first, more, out=out, price=price)
+    paths = [found.html, found.json]
     if card:
-        paths.append(files.html.with_name("model_card.md"))
-        paths[-1].write_text(model_card(report, arm), encoding="utf-8")
+        paths.append(found.write_model_card(arm))
     if as_json:
-        emit(report)
+        emit(found.to_json())
     else:
-        click.echo(headline_table(report))
+        click.echo(found.table())
         click.echo("\n".join(map(str, paths)))
     if gated:
-        told = gate(report, arm)
-        if told.word != "kept":
-            raise CheckFailed(told.text, "see the budgets in the report")
-        click.echo(told.text, err=as_json)
+        click.echo(found.require_kept(arm), err=as_json)

@@ -68,9 +68,9 @@ def by_task(evals: Evals, removed: Sequence[Removed]) -> dict[str, dict[str, Any
         own = [r for r in removed if r.eval == name]
         if own:
             found[name] = {
-                "hash": own[0].eval_hash,
-                "documents_removed": sum(r.documents for r in own),
-                "passages_removed": sum(r.passages for r in own),
-                "tokens_removed": sum(r.tokens for r in own),
+                "hash": own[0].hash,
+                "documents_removed": sum(r.documents_removed for r in own),
+                "passages_removed": sum(r.passages_removed for r in own),
+                "tokens_removed": sum(r.tokens_removed for r in own),
             }
     return found

@@ -4,9 +4,8 @@ import json
 import math
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from alloy.models import local_model
 from alloy.planning.starting import StartPoint, run_folder
@@ -22,69 +21,89 @@ _CHECKPOINT_BYTES = 12
 _GB = 10**9
 
 
-def footprint(recipe: Recipe, weights: int | None, plan: Plan) -> dict[str, Any] | None:
-    """Bytes of a checkpoint, how many are there at once, bytes of the run in the end at most; None
-    where ``weights`` is."""
+@dataclass(frozen=True)
+class DiskUse:
+    """What a run writes, in bytes."""
+
+    weights: int
+    """How many there are."""
+    checkpoint_bytes: int
+    checkpoints: int
+    """Most that are there at once."""
+    export_bytes: int
+    bytes: int
+    """Of the whole run folder, at most."""
+    free_bytes: int
+    """Of the disk, now."""
+
+    def lines(self, arms: int = 0) -> list[str]:
+        """For people, of all ``arms`` of a sweep; with a warning where the disk has less."""
+        size, checkpoint, export, free = (
+            f"{size / _GB:,.3g} GB"
+            for size in (self.bytes, self.checkpoint_bytes, self.export_bytes, self.free_bytes)
+        )
+        line = (
+            f"disk: {size} at most: checkpoints of {checkpoint}, {self.checkpoints} at once, and "
+            f"the export of {export}"
+        )
+        if arms:
+            line += f"; about {arms * self.bytes / _GB:,.3g} GB for {arms} arms"
+        short = self.free_bytes < max(1, arms) * self.bytes
+        return [line, *([f"warning: {free} are free there"] if short else [])]
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """What a rank holds beside activations, in bytes; see ``pretrain.model.States``."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    bucket: int
+    on_host: int
+    device: int
+
+    def line(self, ranks: int) -> str:
+        """For people; ``ranks`` of all machines."""
+        of = {name: f"{size / _GB:,.3g} GB" for name, size in asdict(self).items()}
+        line = (
+            f"memory: {of['device']} of each of {ranks} ranks beside activations: "
+            f"weights {of['weights']}, gradients {of['gradients']}, AdamW {of['optimizer']}"
+        )
+        line += f", DeepSpeed's bucket {of['bucket']}" if self.bucket else ""
+        return line + (f"; {of['on_host']} more in the host's" if self.on_host else "")
+
+
+def disk_use(recipe: Recipe, weights: int | None, plan: Plan) -> DiskUse | None:
+    """What the checkpoints and the export of a run take; None where ``weights`` is."""
     if weights is None:
         return None
     pinned = set(stage_ends(plan))
     loose = set(steps_apart(plan, recipe.train.checkpoint_tokens)) - pinned
     # The one that is being written is there before the oldest goes.
     kept = len(pinned) + min(recipe.train.keep_last + 1, len(loose))
-    checkpoint = _CHECKPOINT_BYTES * weights
-    return {
-        "weights": weights,
-        "checkpoint_bytes": checkpoint,
-        "checkpoints": kept,
-        "export_bytes": _WEIGHT_BYTES * weights,
-        "bytes": kept * checkpoint + _WEIGHT_BYTES * weights,
-        "free_bytes": _free(run_folder(recipe)),
-    }
+    checkpoint, export = _CHECKPOINT_BYTES * weights, _WEIGHT_BYTES * weights
+    return DiskUse(
+        weights=weights,
+        checkpoint_bytes=checkpoint,
+        checkpoints=kept,
+        export_bytes=export,
+        bytes=kept * checkpoint + export,
+        free_bytes=_free(run_folder(recipe)),
+    )
 
 
-def rank_memory(weights: int | None, train: Train) -> dict[str, int] | None:
-    """Bytes of ``pretrain.model.States``, and of the device; None where ``weights`` is."""
+def rank_memory(weights: int | None, train: Train) -> RankMemory | None:
+    """What one rank holds; None where ``weights`` is."""
     if weights is None:
         return None
     held = states(weights, train)
-    return {**asdict(held), "device": held.device}
-
-
-def memory_lines(memory: dict[str, int] | None, train: Train) -> list[str]:
-    """What a rank holds, for people."""
-    if memory is None:
-        return []
-    of = {key: f"{bytes_ / _GB:,.3g} GB" for key, bytes_ in memory.items()}
-    line = (
-        f"memory: {of['device']} of each of {train.nodes * train.ranks} ranks beside activations: "
-        f"weights {of['weights']}, gradients {of['gradients']}, AdamW {of['optimizer']}"
-    )
-    line += f", DeepSpeed's bucket {of['bucket']}" if memory["bucket"] else ""
-    return [line + (f"; {of['on_host']} more in the host's" if memory["on_host"] else "")]
-
-
-def disk_lines(disk: dict[str, Any] | None, arms: int = 0) -> list[str]:
-    """The footprint for people, of all arms of a sweep; with a warning where the disk has less."""
-    if disk is None:
-        return []
-    size, checkpoint, export, free = (
-        f"{disk[key] / _GB:,.3g} GB"
-        for key in ("bytes", "checkpoint_bytes", "export_bytes", "free_bytes")
-    )
-    line = (
-        f"disk: {size} at most: checkpoints of {checkpoint}, {disk['checkpoints']} at once, and "
-        f"the export of {export}"
-    )
-    if arms:
-        total = arms * disk["bytes"] / _GB
-        line += f"; about {total:,.3g} GB for {arms} arms"
-    short = disk["free_bytes"] < max(1, arms) * disk["bytes"]
-    return [line, *([f"warning: {free} are free there"] if short else [])]
+    return RankMemory(**asdict(held), device=held.device)
 
 
 def weights_of(start: StartPoint, reached: Checkpoint | None) -> int | None:
     """How many weights a run begins with, from the headers of files. ``reached`` is as in
-    ``start_matrix.described``.
+    ``start_matrix.start_cell``.
 
     None where that is not known: random weights of which no checkpoint is there, and a hub model
     whose weights are not on this machine.

@@ -5,8 +5,8 @@
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from alloy.models import habits, known_model, local_model
 from alloy.planning.planning import Planned
@@ -21,6 +21,43 @@ _INSTRUCT = re.compile(r"(^|[-_/.])(instruct|chat|it|sft|dpo|rlhf|think)([-_/.]|
 RESIDUAL = (
     "train the base model instead, then `alloy merge --base BASE --trained RUN --add INSTRUCT`"
 )
+
+
+@dataclass(frozen=True)
+class StartCell:
+    """The cell of the matrix that a start is."""
+
+    weights: str
+    """The base's name, or ``random``."""
+    moments: str
+    """``kept`` or ``begin at zero``."""
+    rate: str
+    """``continued``, ``re-warmed`` or ``given``."""
+    peak_lr: float
+    reason: str
+    """Where the peak rate comes from."""
+    warmup_steps: int
+    counters: str
+    """``kept`` where the order of data goes on from the parent, else ``reset``."""
+    tokens_before: int
+    """Tokens that the parent had been trained on; 0 where the order of data begins anew."""
+
+    def sentence(self, step: int | None, revision: str | None) -> str:
+        """The cell in a line, for people. ``step`` and ``revision`` are those of the base."""
+        at = f", step {step}" if step is not None else f" at {revision}" if revision else ""
+        counters = (
+            f"data goes on after {self.tokens_before:,} tokens"
+            if self.counters == "kept"
+            else "data begins anew"
+        )
+        random = self.weights == "random"
+        weights = "random weights" if random else f"weights of {self.weights}"
+        many = self.warmup_steps
+        warm = f" after {many:,} step{'s' * (many > 1)} of warm-up" if many else ""
+        return (
+            f"{weights}{at}; moments {self.moments}; "
+            f"rate {self.rate}, {self.peak_lr:.4g}{warm} ({self.reason}); {counters}"
+        )
 
 
 def warm_steps_needed(steps: int) -> int:
@@ -49,7 +86,7 @@ def _model_folder(base: Base, model: str) -> Path:
     return local_model(model, base.revision, weights=False)
 
 
-def described(start: StartPoint, plan: Plan, reached: Checkpoint | None = None) -> dict[str, Any]:
+def start_cell(start: StartPoint, plan: Plan, reached: Checkpoint | None = None) -> StartCell:
     """The cell of the matrix that this start is. Raises UserError for one that is refused.
 
     ``reached`` is the run's own newest good checkpoint. A run that has one goes on with the moments
@@ -73,46 +110,28 @@ def described(start: StartPoint, plan: Plan, reached: Checkpoint | None = None) 
             "warm-up would lower it first",
             "set schedule.warmup: 0%, or give schedule.peak_lr as a number to re-warm",
         )
-    return {
-        "weights": base.model or "random",
-        "moments": "kept" if moments else "begin at zero",
-        "rate": "continued" if start.rate_continues else "re-warmed" if warm else "given",
-        "peak_lr": start.schedule.peak,
-        "reason": start.lr_reason,
-        "warmup_steps": warm,
-        "counters": "kept" if base.data == "continued" else "reset",
-        "tokens_before": start.tokens_before,
-    }
-
-
-def sentence(cell: dict[str, Any], step: int | None, revision: str | None) -> str:
-    """The cell in a line, for people."""
-    at = f", step {step}" if step is not None else f" at {revision}" if revision else ""
-    counters = (
-        f"data goes on after {cell['tokens_before']:,} tokens"
-        if cell["counters"] == "kept"
-        else "data begins anew"
-    )
-    random = cell["weights"] == "random"
-    weights = "random weights" if random else f"weights of {cell['weights']}"
-    many = cell["warmup_steps"]
-    warm = f" after {many:,} step{'s' * (many > 1)} of warm-up" if many else ""
-    return (
-        f"{weights}{at}; moments {cell['moments']}; "
-        f"rate {cell['rate']}, {cell['peak_lr']:.4g}{warm} ({cell['reason']}); {counters}"
+    return StartCell(
+        weights=base.model or "random",
+        moments="kept" if moments else "begin at zero",
+        rate="continued" if start.rate_continues else "re-warmed" if warm else "given",
+        peak_lr=start.schedule.peak,
+        reason=start.lr_reason,
+        warmup_steps=warm,
+        counters="kept" if base.data == "continued" else "reset",
+        tokens_before=start.tokens_before,
     )
 
 
 def start_lines(planned: Planned, reached: Checkpoint | None = None) -> list[str]:
     """What the start of a recipe is, for people; a base that looks instruction-tuned is named.
 
-    ``reached`` and what is raised: as in ``described``.
+    ``reached`` and what is raised: as in ``start_cell``.
     """
     base = planned.start.base
     if base is None:
         return []
-    cell = described(planned.start, planned.plan, reached)
-    lines = ["start: " + sentence(cell, base.step, base.revision)]
+    cell = start_cell(planned.start, planned.plan, reached)
+    lines = ["start: " + cell.sentence(base.step, base.revision)]
     lines += [f"warning: passed over {line}" for line in planned.start.passed_over]
     if base.model is not None and planned.start.parent is None:
         folder = local_model(base.model, base.revision, weights=False)

@@ -9,7 +9,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from checkpoints import (Checkpoint, begin, identity, open_checkpoint, problems, read_json, step_name, steps, sync_folder, write_json)
+from checkpoints import (
+    Checkpoint,
+    begin,
+    identity,
+    open_checkpoint,
+    problems,
+    read_json,
+    step_name,
+    steps,
+    sync_folder,
+    write_json,
+)
 from mixing.blend import Plan
 from pretrain.run_folder import RECIPE, read_metrics
 

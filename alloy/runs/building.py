@@ -3,8 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 
-from alloy.planning import eval_hashes, eval_sets, search
-from alloy.planning import open_tokenizer
+from alloy.planning import eval_hashes, eval_sets, open_tokenizer, search
 from configs import Recipe
 from mixing.building import SourceReport, build_corpus
 from mixing.corpus import Corpus, open_corpus

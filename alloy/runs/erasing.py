@@ -5,8 +5,7 @@ from pathlib import Path
 
 from alloy.planning import open_tokenizer
 from configs import Recipe, UserError
-from mixing.building import find_source
-from mixing.building import ErasedFrom, erase
+from mixing.building import ErasedFrom, erase, find_source
 from mixing.store import open_source
 
 

@@ -7,13 +7,12 @@ from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
-from alloy.planning import by_task
 from alloy.models import published_scores
-from alloy.planning import Planned
+from alloy.planning import Planned, by_task
 from configs import Recipe, UserError
-from evals.scoring import EvalDocument
 from evals.domain import load_rows, template_use
 from evals.evaluate import evaluate_model
+from evals.scoring import EvalDocument
 from mixing.selection import KEPT
 from mixing.tokens import Decoder
 from pretrain.training import corpus_documents
@@ -23,7 +22,7 @@ _TEMPLATE_DOCUMENTS = 500
 _TEMPLATE_TOKENS = 4000
 
 
-def evaluate(
+def measure(
     recipe: Recipe,
     planned: Planned,
     model: Path,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from alloy.planning import Planned
 from checkpoints import Checkpoint, read_json, write_json
-from configs import (Base, Data, Mix, Schedule, Train, UserError)
+from configs import Base, Data, Mix, Schedule, Train, UserError
 from mixing.blend import Plan
 from pretrain.run_folder import RECIPE, differing_keys, never_trained
 from pretrain.training import first_steps, lr_at

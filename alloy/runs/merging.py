@@ -23,13 +23,27 @@ from transformers import PreTrainedModel
 
 from alloy.models import local_model
 from alloy.planning import trained_tokenizer
-from checkpoints import export_folder, require_replaceable
-from checkpoints import (Checkpoint, chosen, identity, is_alloy, open_checkpoint, problems, step_name, steps, write_json)
-from checkpoints import (Weights, between, mean, residual)
-from checkpoints import WEIGHTS, read_tensors
+from checkpoints import (
+    WEIGHTS,
+    Checkpoint,
+    Weights,
+    between,
+    chosen,
+    export_folder,
+    identity,
+    is_alloy,
+    mean,
+    open_checkpoint,
+    problems,
+    read_tensors,
+    require_replaceable,
+    residual,
+    step_name,
+    steps,
+    write_json,
+)
 from configs import UserError
-from pretrain.model import model_from, unfilled_model
-from pretrain.model import pretrained_model
+from pretrain.model import model_from, pretrained_model, unfilled_model
 
 RECORD = "merge.json"
 

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alloy.runs.evaluation import evaluate
-from alloy.planning import Planned
-from alloy.planning import run_folder
-from alloy.planning import trained_tokenizer
-from checkpoints import export_folder
-from checkpoints import chosen, pinned_steps, step_name
+from alloy.planning import Planned, run_folder, trained_tokenizer
+from alloy.runs.evaluation import measure
+from checkpoints import chosen, export_folder, pinned_steps, step_name
 from configs import Recipe, UserError
 from pretrain.model import model_from
 from pretrain.training import stage_ends
@@ -38,7 +35,7 @@ def evaluate_stages(
     for step in ends:
         name = step_name(step)
         folder = _exported(run, step, run / "stages" / name)
-        found[step] = evaluate(recipe, planned, folder, run / "evals" / name, name, show)
+        found[step] = measure(recipe, planned, folder, run / "evals" / name, name, show)
     return found
 
 

@@ -4,26 +4,32 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from alloy.models import local_model, local_tokenizer
+from alloy.planning import (
+    Planned,
+    begun,
+    by_task,
+    hold_parent,
+    plan_recipe,
+    require_rows_fit,
+    run_folder,
+    start_lines,
+    tokenizer_name,
+)
 from alloy.runs.adopting import shared
 from alloy.runs.building import build_recipe
-from alloy.planning import by_task
 from alloy.runs.extending import permitted, require_same, take
-from alloy.models import local_model, local_tokenizer
-from alloy.planning import Planned, plan_recipe
-from alloy.planning import require_rows_fit, start_lines
-from alloy.planning import begun, hold_parent, run_folder
-from alloy.planning import tokenizer_name
 from checkpoints import last_good, write_json
-from configs import (Base, Recipe, Schedule, Train, UserError)
+from configs import Base, Recipe, Schedule, Train, UserError
 from mixing.audit import receipt
 from pretrain.engine import ROUNDING_KEYS, deepspeed_config
 from pretrain.job import Job, write_job
-from pretrain.launch import run_ranks
-from pretrain.launch import named
-from pretrain.run_folder import (AnotherStartError, complete, held, traces)
+from pretrain.launch import named, run_ranks
+from pretrain.run_folder import AnotherStartError, complete, held, traces
 
 # What may change between two starts of one run: none of it changes what is computed.
 _FREE_BASE_KEYS = {"compare_with", "compare_with_revision"}
@@ -165,7 +171,7 @@ def corpus_receipt(planned: Planned) -> dict[str, Any]:
     assert planned.corpus is not None
     window = max(1, planned.plan.rows // RECEIPT_WINDOWS)
     found = receipt(planned.plan, planned.rows(), window, ledgers=planned.corpus.ledgers)
-    removed = [removed.to_json() for removed in planned.corpus.removed]
+    removed = [asdict(removed) for removed in planned.corpus.removed]
     return {**found, "decontaminated": removed, "erased_documents": planned.corpus.erased}
 
 

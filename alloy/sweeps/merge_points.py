@@ -6,9 +6,9 @@ last checkpoints of the first arm          ─▶ their mean
 
 import json
 from pathlib import Path
-from typing import Any
 
 from alloy.runs import RECORD, merge_between, open_part
+from alloy.sweep_record import ArmEntry, AverageOf, MergeOf
 from alloy.sweeps.arm import Arm
 from checkpoints import write_json
 from configs import Sweep, Train, UserError
@@ -16,37 +16,40 @@ from evals.records import weights_hash
 from mixing.blend import Plan
 from pretrain.training import steps_apart
 
-Tree = dict[str, Any]
 
-
-def merge_entries(sweep: Sweep, arm: Arm, *, tokens: int, failed: str) -> list[Tree]:
+def merge_entries(sweep: Sweep, arm: Arm, *, tokens: int, failed: str) -> list[ArmEntry]:
     """The lines of sweep.json of what is made of ``arm``, before it is: merges and averages.
 
     They have no general share: they are not trained, and no law is fitted to them.
     """
-    merges = [("merge", f"{s:g}", {"lambda": s, "of": arm.name}) for s in sorted(set(sweep.merge))]
-    averages = [
-        ("average", str(n), {"checkpoints": n, "of": arm.name}) for n in sorted(set(sweep.average))
-    ]
-    return [
-        _entry(arm, kind, f"{kind}_{tag}_of_{arm.name}", made, tokens, failed)
-        for kind, tag, made in (*merges, *averages)
-    ]
+    entries = []
+    for share in sorted(set(sweep.merge)):
+        made = MergeOf.model_validate({"lambda": share, "of": arm.name})
+        entries.append(_entry(arm, "merge", f"{share:g}", made, tokens, failed))
+    for count in sorted(set(sweep.average)):
+        made = AverageOf(checkpoints=count, of=arm.name)
+        entries.append(_entry(arm, "average", str(count), made, tokens, failed))
+    return entries
 
 
-def _entry(arm: Arm, kind: str, name: str, made: Tree, tokens: int, failed: str) -> Tree:
-    return {
-        "name": name,
-        "kind": kind,
-        "general_share": None,
-        "tokens": tokens,
-        "seed": arm.seed,
-        "settings": arm.settings,
-        kind: made,
-        "run": None,
-        "eval": f"evals/{name}",
-        "failed": failed,
-    }
+def _entry(
+    arm: Arm, kind: str, tag: str, made: MergeOf | AverageOf, tokens: int, failed: str
+) -> ArmEntry:
+    name = f"{kind}_{tag}_of_{arm.name}"
+    return ArmEntry.model_validate(
+        {
+            "name": name,
+            "kind": kind,
+            "general_share": None,
+            "tokens": tokens,
+            "seed": arm.seed,
+            "settings": arm.settings,
+            kind: made,
+            "run": None,
+            "eval": f"evals/{name}",
+            "failed": failed,
+        }
+    )
 
 
 def merged_model(base: Path, trained: Path, share: float, out: Path) -> Path:

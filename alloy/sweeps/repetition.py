@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alloy.planning import plan_recipe
+from alloy.sweep_record import ArmRepetition, RepeatedSource
 from alloy.sweeps.arm import Arm, arm_recipe
 from configs import Recipe, UserError, with_values
 from mixing.blend import Plan
@@ -31,16 +32,13 @@ class Repetition:
     full_epochs: Mapping[str, float]
     """Passes over each source in the full run."""
 
-    def to_json(self, plan: Plan) -> dict[str, Any]:
+    def beside(self, plan: Plan) -> ArmRepetition:
         """Beside the epochs of the arm, whose plan is given."""
-        return {
-            "full_tokens": self.full_tokens,
-            "subset": self.subset,
-            "sources": [
-                {"name": name, "epochs": epochs, "full_epochs": self.full_epochs[name]}
-                for name, epochs in plan.epochs.items()
-            ],
-        }
+        sources = tuple(
+            RepeatedSource(name=name, epochs=epochs, full_epochs=self.full_epochs[name])
+            for name, epochs in plan.epochs.items()
+        )
+        return ArmRepetition(full_tokens=self.full_tokens, subset=self.subset, sources=sources)
 
 
 def repeated_recipes(
@@ -125,16 +123,16 @@ def _full_plan(own: Recipe, full_tokens: int) -> Plan:
         raise UserError(f"sweep.full_tokens {full_tokens}: {error.message}", error.hint) from None
 
 
-def repetition_line(arms: Sequence[Mapping[str, Any]]) -> str:
-    """What ``Repetition.to_json`` of all arms comes to, in one sentence."""
-    shares = [arm["subset"] for arm in arms]
+def repetition_line(arms: Sequence[ArmRepetition]) -> str:
+    """What the repetition of all arms comes to, in one sentence."""
+    shares = [arm.subset for arm in arms]
     worst = max(
-        (source for arm in arms for source in arm["sources"]),
-        key=lambda source: abs(source["epochs"] - source["full_epochs"]),
+        (source for arm in arms for source in arm.sources),
+        key=lambda source: abs(source.epochs - source.full_epochs),
     )
-    full = max(arm["full_tokens"] for arm in arms)
+    full = max(arm.full_tokens for arm in arms)
     return (
         f"repetition: arms read {min(shares):.4%} to {max(shares):.4%} of every source, so that "
         f"they repeat it as the run of {full:,} tokens that they stand for; furthest off is "
-        f"{worst['name']}, {worst['epochs']:.3f} epochs for {worst['full_epochs']:.3f}"
+        f"{worst.name}, {worst.epochs:.3f} epochs for {worst.full_epochs:.3f}"
     )

@@ -6,11 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from alloy.models import hugging_face_folder
 from alloy.planning import plan_recipe, run_folder
-from alloy.runs import average_steps, begin_from, build_recipe, evaluate, train_recipe
+from alloy.runs import average_steps, begin_from, build_recipe, measure, train_recipe
+from alloy.sweep_record import NAME as SWEEP_JSON
+from alloy.sweep_record import (
+    ArmEntry,
+    BaseEntry,
+    BudgetEntry,
+    SharedSteps,
+    SweepRecord,
+    read_sweep,
+)
 from alloy.sweeps.arm import Arm, arm_recipe, arms, confirming
 from alloy.sweeps.merge_points import averaged_steps, merge_entries, merged_model
 from alloy.sweeps.repetition import Repetition, repeated_recipes, repetition_line
@@ -27,7 +35,6 @@ from configs import AlloyError, Recipe, UserError
 from mixing.blend import Plan
 
 Show = Callable[[str], None]
-Tree = dict[str, Any]
 NOT_RUN = "not run yet"
 
 
@@ -62,7 +69,7 @@ def reference_name(recipe: Recipe) -> tuple[str, str | None]:
     return base.model, base.revision
 
 
-def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
+def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> SweepRecord:
     """Train and measure every arm, and write sweep.json beside them.
 
     All arms are planned before the first is trained, so that a share that cannot be met costs
@@ -72,93 +79,94 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Tree:
     share, which stays in the record of later sweeps in this folder.
     """
     folder = run_folder(recipe)
-    began = time.monotonic() - _seconds_before(folder)
+    before = _before(folder)
+    began = time.monotonic() - ((before.seconds or 0.0) if before else 0.0)
     build_recipe(recipe, show)
     wanted = [*arms(recipe), *_confirming(recipe, folder, confirm)]
     runs = _runs(recipe, wanted, show)
     measured_on = plan_recipe(recipe)
     base, named = reference_model(recipe), reference_name(recipe)
-    evaluate(recipe, measured_on, base, folder / "evals/base", "base", show, named)
+    measure(recipe, measured_on, base, folder / "evals/base", "base", show, named)
     entries = [arm_entry(run.arm, run.recipe, run.course.plan, run.repetition) for run in runs]
-    if entries[0]["repetition"]:
-        show(repetition_line([entry["repetition"] for entry in entries]))
+    repeated = [entry.repetition for entry in entries if entry.repetition]
+    if repeated:
+        show(repetition_line(repeated))
     assert recipe.sweep is not None
     whole = runs[0].course.plan
-    merges = merge_entries(
-        recipe.sweep, runs[0].arm, tokens=whole.rows * whole.seq_len, failed=NOT_RUN
-    )
+    tokens = whole.rows * whole.seq_len
+    entries += merge_entries(recipe.sweep, runs[0].arm, tokens=tokens, failed=NOT_RUN)
 
-    def attempt(entry: Tree, model: Callable[[], Path]) -> None:
+    def attempt(
+        index: int,
+        make: Callable[[], Path],
+        begin: Callable[[], SharedSteps | None] = lambda: None,
+    ) -> None:
         """Make and measure a model; the reason, if that failed, is in its entry of the record."""
+        entry = entries[index]
         try:
-            evaluate(recipe, measured_on, model(), folder / entry["eval"], entry["name"], show)
-            entry["failed"] = None
+            if entry.run is not None:
+                entry = entry.model_copy(update={"shared": begin()})
+            measure(recipe, measured_on, make(), folder / entry.eval, entry.name, show)
+            failed = None
         except AlloyError as error:
-            entry["failed"] = error.message
+            failed = error.message
         except (RuntimeError, OSError) as error:  # torch's, memory among them, and the disk's
-            entry["failed"] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
-        if entry["failed"]:
-            show(f"{entry['name']}: failed: {entry['failed']}")
+            failed = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+        if failed:
+            show(f"{entry.name}: failed: {failed}")
+        entries[index] = entry.model_copy(update={"failed": failed})
         seconds = round(time.monotonic() - began, 1)
-        write_json(folder / "sweep.json", sweep_record(recipe, [*entries, *merges], seconds))
+        write_json(folder / SWEEP_JSON, sweep_record(recipe, entries, seconds).to_json())
 
     for index in training_order([run.course for run in runs]):
-        run, entry = runs[index], entries[index]
-        attempt(entry, partial(_trained, run, runs, entry, show))
-    for entry in merges:
-        attempt(entry, partial(_merged, recipe, runs[0], entries[0], entry))
-    entries += merges
+        run = runs[index]
+        train = partial(train_recipe, run.recipe, show, run.keep_steps)
+        attempt(index, train, partial(_begin, run, runs, show))
+    for index in range(len(runs), len(entries)):
+        attempt(index, lambda index=index: _merged(recipe, runs[0], entries[0], entries[index]))
     return sweep_record(recipe, entries, round(time.monotonic() - began, 1))
 
 
-def _seconds_before(folder: Path) -> float:
-    """What earlier starts of this sweep took."""
-    path = folder / "sweep.json"
-    if not path.is_file():
-        return 0.0
-    return float(json.loads(path.read_text(encoding="utf-8")).get("seconds", 0.0))
+def _before(folder: Path) -> SweepRecord | None:
+    """What earlier starts of this sweep wrote."""
+    return read_sweep(folder) if (folder / SWEEP_JSON).is_file() else None
 
 
-def failures(record: Tree) -> list[str]:
-    """A line for each arm without scores."""
-    return [f"{arm['name']}: {arm['failed']}" for arm in record["arms"] if arm["failed"]]
-
-
-def sweep_record(recipe: Recipe, entries: list[Tree], seconds: float) -> Tree:
+def sweep_record(recipe: Recipe, entries: Sequence[ArmEntry], seconds: float) -> SweepRecord:
     """What the report reads: where the records of the base and of each arm are."""
-    return {
-        "name": recipe.name,
-        "seconds": seconds,
+    return SweepRecord(
+        name=recipe.name,
+        seconds=seconds,
         # Arms with the domain's tokens fixed are of different lengths.
-        "tokens_per_arm": recipe.schedule.tokens if recipe.schedule.tokens_of == "run" else None,
-        "budget": recipe.budget.model_dump(),
-        "note": recipe.note,
-        "base": {
-            "name": "base",
-            "model": str(reference_model(recipe)),
-            "annealed": _annealed(recipe),
-            "eval": "evals/base",
-        },
-        "arms": entries,
-    }
+        tokens_per_arm=recipe.schedule.tokens if recipe.schedule.tokens_of == "run" else None,
+        budget=BudgetEntry(**recipe.budget.model_dump()),
+        note=recipe.note,
+        base=BaseEntry(
+            name="base",
+            model=str(reference_model(recipe)),
+            annealed=_annealed(recipe),
+            eval="evals/base",
+        ),
+        arms=tuple(entries),
+    )
 
 
-def arm_entry(arm: Arm, own: Recipe, plan: Plan, repetition: Repetition | None) -> Tree:
+def arm_entry(arm: Arm, own: Recipe, plan: Plan, repetition: Repetition | None) -> ArmEntry:
     """An arm's line in sweep.json, before it was run."""
-    return {
-        "name": arm.name,
-        "kind": arm.kind,
-        "general_share": arm.general_share,
-        "tokens": plan.rows * plan.seq_len,
-        "seed": arm.seed,
-        "settings": arm.settings,
-        "ranks": own.train.ranks,
-        "run": f"arms/{arm.name}",
-        "eval": f"evals/{arm.name}",
-        "repetition": None if repetition is None else repetition.to_json(plan),
-        "shared": None,
-        "failed": NOT_RUN,
-    }
+    return ArmEntry(
+        name=arm.name,
+        kind=arm.kind,
+        general_share=arm.general_share,
+        tokens=plan.rows * plan.seq_len,
+        seed=arm.seed,
+        settings=arm.settings,
+        ranks=own.train.ranks,
+        run=f"arms/{arm.name}",
+        eval=f"evals/{arm.name}",
+        repetition=None if repetition is None else repetition.beside(plan),
+        shared=None,
+        failed=NOT_RUN,
+    )
 
 
 def _annealed(recipe: Recipe) -> bool | None:
@@ -171,12 +179,10 @@ def _annealed(recipe: Recipe) -> bool | None:
 
 def _confirming(recipe: Recipe, folder: Path, confirm: float | None) -> list[Arm]:
     """The confirming runs of this folder so far, and the one that is asked for."""
-    path, shares = folder / "sweep.json", []
-    if path.is_file():
-        record = json.loads(path.read_text(encoding="utf-8"))
-        shares = [arm["general_share"] for arm in record["arms"] if arm["kind"] == "confirm"]
-    if confirm is not None:
-        shares.append(confirm)
+    before = _before(folder)
+    known = () if before is None else before.arms
+    shares = [arm.general_share for arm in known if arm.kind == "confirm"]
+    shares = [share for share in [*shares, confirm] if share is not None]
     return [confirming(recipe, share) for share in dict.fromkeys(shares)]
 
 
@@ -200,25 +206,21 @@ def _runs(recipe: Recipe, wanted: Sequence[Arm], show: Show) -> list[_Run]:
     return runs
 
 
-def _trained(run: _Run, runs: Sequence[_Run], entry: Tree, show: Show) -> Path:
-    entry["shared"] = _begin(run, runs, show)
-    return train_recipe(run.recipe, show, run.keep_steps)
-
-
-def _merged(recipe: Recipe, first: _Run, of: Tree, entry: Tree) -> Path:
+def _merged(recipe: Recipe, first: _Run, of: ArmEntry, entry: ArmEntry) -> Path:
     """The model of a merge's or average's entry. Raises AlloyError where the arm that it needs
     failed, or did not keep the checkpoints."""
-    if of["failed"]:
-        raise AlloyError(f"{of['name']} failed", "run the sweep again")
-    run, out = run_folder(first.recipe), run_folder(recipe) / "merges" / entry["name"]
-    if entry["kind"] == "merge":
-        lambda_ = entry["merge"]["lambda"]
-        return merged_model(reference_model(recipe), run / "export", lambda_, out)
-    average_steps(run, first.averaged[entry["average"]["checkpoints"]], out)
+    if of.failed:
+        raise AlloyError(f"{of.name} failed", "run the sweep again")
+    run, out = run_folder(first.recipe), run_folder(recipe) / "merges" / entry.name
+    if entry.merge is not None:
+        share = entry.merge.share
+        return merged_model(reference_model(recipe), run / "export", share, out)
+    assert entry.average is not None
+    average_steps(run, first.averaged[entry.average.checkpoints], out)
     return out
 
 
-def _begin(run: _Run, runs: Sequence[_Run], show: Show) -> Tree | None:
+def _begin(run: _Run, runs: Sequence[_Run], show: Show) -> SharedSteps | None:
     """Let an arm that shares its first steps go on from the one that trained them."""
     if run.begin is None:
         return None
@@ -229,8 +231,5 @@ def _begin(run: _Run, runs: Sequence[_Run], show: Show) -> Tree | None:
         show(f"{run.arm.name}: {trunk.arm.name} left no checkpoint, so it trains all steps itself")
         return None
     show(f"{run.arm.name}: its first {steps:,} steps are those of {trunk.arm.name}")
-    return {
-        "arm": trunk.arm.name,
-        "steps": steps,
-        "tokens": steps * plan.batch_rows * plan.seq_len,
-    }
+    tokens = steps * plan.batch_rows * plan.seq_len
+    return SharedSteps(arm=trunk.arm.name, steps=steps, tokens=tokens)

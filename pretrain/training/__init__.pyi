@@ -20,6 +20,7 @@ from .replay import require_same as require_same
 from .saving import Saver as Saver
 from .saving import disk_full as disk_full
 from .saving import load_moments as load_moments
+from .schedule import RatePoint as RatePoint
 from .schedule import common_rate_steps as common_rate_steps
 from .schedule import curve as curve
 from .schedule import first_steps as first_steps

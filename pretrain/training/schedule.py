@@ -7,6 +7,7 @@ the loop writes it before each step, on resume too.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from configs import Schedule
 from mixing.blend import Plan
@@ -76,8 +77,16 @@ def steps_apart(plan: Plan, tokens: int | None) -> range:
     return range(every, plan.steps, every)
 
 
-def curve(plan: Plan, schedule: Schedule) -> list[dict[str, float]]:
+@dataclass(frozen=True)
+class RatePoint:
+    """The learning rate of a step, from 0."""
+
+    step: int
+    lr: float
+
+
+def curve(plan: Plan, schedule: Schedule) -> list[RatePoint]:
     """The learning rate at the first and last step of each phase."""
     bounds = first_steps(plan)
     ends = {s for p in plan.phases for s in (p.first_step, p.first_step + p.steps - 1)}
-    return [{"step": s, "lr": lr_at(s, plan.steps, bounds, schedule)} for s in sorted(ends)]
+    return [RatePoint(s, lr_at(s, plan.steps, bounds, schedule)) for s in sorted(ends)]

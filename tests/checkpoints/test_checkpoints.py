@@ -5,17 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_folders import publish
 
 from checkpoints import claims, folder, tensors
 from checkpoints.retain import to_delete
 from configs import UserError
-
-
-def publish(root: Path, step: int) -> Path:
-    staging = folder.begin(root, step)
-    path = staging / tensors.file_name(0)
-    tensors.write_tensors(path, {(tensors.WEIGHTS, "layer.a"): torch.arange(6.0).view(2, 3) + step})
-    return folder.commit(staging, step, {path.name: folder.describe(path)}, {"note": step})
 
 
 def test_round_trip(tmp_path: Path) -> None:

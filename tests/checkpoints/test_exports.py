@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from alloy.commands import export, merge
 from alloy.planning.planning import plan_recipe
-from alloy.planning.resources import disk_lines, footprint, memory_lines, rank_memory, weights_of
+from alloy.planning.resources import disk_use, rank_memory, weights_of
 from alloy.runs.merging import average_last, merge_between, merge_residual, open_part, told
 from checkpoints.export import LOGIT_TOLERANCE
 from checkpoints.folder import open_checkpoint, step_name
@@ -81,24 +82,24 @@ def test_the_plan_tells_what_is_written(run: Path, tiny: Path, tmp_path: Path) -
     described = parse_recipe(tree)
     planned = plan_recipe(described)
     weights = weights_of(planned.start, None)
-    disk = footprint(described, weights, planned.plan)
+    disk = disk_use(described, weights, planned.plan)
     assert disk is not None
     written = sorted((run / "checkpoints").glob("step_*"))
     sizes = [sum(f.stat().st_size for f in step.glob("*.safetensors")) for step in written]
     headers = 20_000
-    assert disk["checkpoints"] == len(written)
-    assert disk["checkpoint_bytes"] <= min(sizes) <= max(sizes) < disk["checkpoint_bytes"] + headers
+    assert disk.checkpoints == len(written)
+    assert disk.checkpoint_bytes <= min(sizes) <= max(sizes) < disk.checkpoint_bytes + headers
     export = (run / "export" / "model.safetensors").stat().st_size
-    assert disk["export_bytes"] <= export < disk["export_bytes"] + headers
-    (line,) = disk_lines(disk)
+    assert disk.export_bytes <= export < disk.export_bytes + headers
+    (line,) = disk.lines()
     assert line.startswith("disk: ")
-    assert "are free" in disk_lines({**disk, "free_bytes": disk["bytes"] - 1})[1]
-    assert len(disk_lines({**disk, "free_bytes": 3 * disk["bytes"]}, arms=3)) == 1
-    assert "are free" in disk_lines({**disk, "free_bytes": 3 * disk["bytes"] - 1}, arms=3)[1]
+    assert "are free" in replace(disk, free_bytes=disk.bytes - 1).lines()[1]
+    assert len(replace(disk, free_bytes=3 * disk.bytes).lines(arms=3)) == 1
+    assert "are free" in replace(disk, free_bytes=3 * disk.bytes - 1).lines(arms=3)[1]
     memory = rank_memory(weights, described.train)
     assert memory is not None
-    assert memory["weights"] == disk["export_bytes"]  # fp32, and every rank has them all
-    (line,) = memory_lines(memory, described.train)
+    assert memory.weights == disk.export_bytes  # fp32, and every rank has them all
+    line = memory.line(described.train.ranks)
     assert re.match(r"memory: \S+ GB of each of 1 ranks beside activations: weights \S+ GB, ", line)
 
 

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from alloy.models import hub
 from alloy.planning.planning import plan_recipe
 from alloy.runs.building import build_recipe
-from alloy.runs.evaluation import evaluate
+from alloy.runs.evaluation import measure
 from alloy.runs.training import _job, run_folder
 from alloy.sweeps.arm import arms
 from alloy.sweeps.merge_points import merge_entries
@@ -153,7 +153,7 @@ def measured(recipe: Recipe, folder: Path) -> Any:
     build_recipe(recipe, quiet)
     FORWARDS.clear()
     model = folder.parent / "model"
-    summary = evaluate(recipe, plan_recipe(recipe), model, folder / "out", "m", quiet)
+    summary = measure(recipe, plan_recipe(recipe), model, folder / "out", "m", quiet)
     records = {p.name: p.read_text() for p in sorted((folder / "out").glob("*.jsonl"))}
     return {k: summary[k] for k in ("exam", "domain", "lm_eval", "bpb")}, records, list(FORWARDS)
 
@@ -187,7 +187,7 @@ def recipe_home(recipe: Recipe) -> Path:
 
 
 def swept(recipe: Recipe, _: Path) -> Any:
-    return sweep_record(recipe, [], 0.0), [asdict(arm) for arm in arms(recipe)]
+    return sweep_record(recipe, [], 0.0).to_json(), [asdict(arm) for arm in arms(recipe)]
 
 
 def merged(recipe: Recipe, _: Path) -> Any:

@@ -9,8 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from eval_helpers import silent, tiny_model, tiny_tokenizer, write_exam
-from test_bpb import make_documents
+from eval_helpers import make_documents, silent, tiny_model, tiny_tokenizer, write_exam
 
 from configs.errors import CheckFailed, UserError
 from configs.evals import DomainTask, Evals, MmluTask

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from places import SHARED_DATA
@@ -23,6 +24,8 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+
+from evals.scoring.bpb import EvalDocument
 
 DATA = SHARED_DATA
 END = "<|endoftext|>"
@@ -110,3 +113,14 @@ def write_csv(path: Path, rows: list[list[str]]) -> None:
 
 def silent(_message: str) -> None:
     """Progress that nobody reads."""
+
+
+def make_documents(lengths, source="web"):
+    rng = np.random.default_rng(0)
+    tokenizer, documents = tiny_tokenizer(), []
+    for number, words in enumerate(lengths):
+        text = " ".join(rng.choice(WORDS, size=words))
+        ids = np.array(tokenizer.encode(text), dtype=np.uint16)
+        size = len(text.encode())
+        documents.append(EvalDocument(source, "general", "heldout", f"d{number}", ids, size))
+    return documents

@@ -87,7 +87,9 @@ def exported(room: str) -> set[str]:
     stub = ROOT / room.replace(".", "/") / "__init__.pyi"
     if not stub.is_file():
         return set()
-    return {alias.name for node in parsed(stub).body for alias in getattr(node, "names", [])}
+    names = {alias.name for node in parsed(stub).body for alias in getattr(node, "names", [])}
+    values = [node.target for node in parsed(stub).body if isinstance(node, ast.AnnAssign)]
+    return names | {value.id for value in values if isinstance(value, ast.Name)}
 
 
 @cache

@@ -4,9 +4,11 @@ from .compare import bpb_change as bpb_change
 from .compare import cloze_change as cloze_change
 from .compare import exam_change as exam_change
 from .compare import task_changes as task_changes
+from .gating import GateVerdict as GateVerdict
 from .gating import gate as gate
 from .gating import judged_arm as judged_arm
 from .join import join_report as join_report
 from .join import join_reports as join_reports
+from .schema import Report as Report
 from .scores import bpb_interval as bpb_interval
 from .scores import model_scores as model_scores

@@ -9,7 +9,7 @@ Tree = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
+class GateVerdict:
     """``underpowered`` is the inconclusive verdict that no such number of questions could avoid."""
 
     word: Literal["kept", "broken", "inconclusive", "underpowered", "unjudged"]
@@ -36,18 +36,18 @@ def judged_arm(report: Tree, name: str | None) -> Tree | None:
     return None if index is None else report["arms"][index]
 
 
-def gate(report: Tree, name: str | None = None) -> Gate:
+def gate(report: Tree, name: str | None = None) -> GateVerdict:
     """The verdict on one arm (``judged_arm``) over all budgets."""
     arm = judged_arm(report, name)
     if arm is None:
         text = f"no arm to judge: {report['recommendation']['text']}"
-        return Gate(word="unjudged", arm=None, text=text)
+        return GateVerdict(word="unjudged", arm=None, text=text)
     if not arm["verdicts"]:
         reason = arm["failed"] or "it has no scores, or no budget is set"
         text = f"{arm['name']} is not judged: {reason}"
-        return Gate(word="unjudged", arm=arm["name"], text=text)
+        return GateVerdict(word="unjudged", arm=arm["name"], text=text)
     word = arm["verdict"]
     if word == "inconclusive" and any(v["underpowered"] for v in arm["verdicts"]):
         word = "underpowered"
     told = "; ".join(f"{v['task'] or v['budget']} {v['text']}" for v in arm["verdicts"])
-    return Gate(word=word, arm=arm["name"], text=f"{arm['name']} is {word}: {told}")
+    return GateVerdict(word=word, arm=arm["name"], text=f"{arm['name']} is {word}: {told}")

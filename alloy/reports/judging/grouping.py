@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from alloy.reports.records import ArmSpec, Entry, Records
+from alloy.reports.records import Entry, Records
+from alloy.sweep_record import ArmEntry
 
 
 def group_records(found: Sequence[Records]) -> list[Records]:
@@ -56,5 +57,5 @@ def _merged(group: Sequence[Records]) -> Records:
 
 
 def _renamed(arm: Entry, sweep: str) -> Entry:
-    assert isinstance(arm.spec, ArmSpec)
+    assert isinstance(arm.spec, ArmEntry)
     return replace(arm, spec=arm.spec.model_copy(update={"name": f"{sweep}: {arm.spec.name}"}))

@@ -1,4 +1,4 @@
-"""Records in, report out: the dictionary that report.json holds and every view is made from.
+"""Records in, report out: what report.json holds and every view is made from.
 
 Everything on the page, in the Markdown and in the terminal's table is looked up here by its path;
 the views compute nothing.
@@ -19,26 +19,27 @@ from alloy.reports.judging.cost import run_cost, total_cost
 from alloy.reports.judging.grouping import group_records
 from alloy.reports.judging.laws import confirmations, fit_laws, laws_tree
 from alloy.reports.judging.recommendation import recommended
-from alloy.reports.judging.schema import SCHEMA_VERSION
+from alloy.reports.judging.schema import SCHEMA_VERSION, Report
 from alloy.reports.judging.scores import curve, finite, heldout_curve, model_scores
-from alloy.reports.records import ArmSpec, BaseSpec, Entry, PublishedRow, Receipt, Record, Records
+from alloy.reports.records import Entry, PublishedRow, Receipt, Record, Records
+from alloy.sweep_record import ArmEntry, BaseEntry
 from evals import stats
 
 Tree = dict[str, Any]
 _TESTS_OVER_ARMS = ("exam", "exam_replayed", "exam_unreplayed", "cloze", "domain_f1")
 
 
-def join_reports(found: Sequence[Records], price: float | None = None) -> Tree:
+def join_reports(found: Sequence[Records], price: float | None = None) -> Report:
     """One report of several folders: pooled where they share a base, beside each other where not.
 
     Each arm is compared with its own base only.
     """
     first, *others = [join_report(records, price) for records in group_records(found)]
-    return {**first, "others": others}
+    return first.model_copy(update={"others": others})
 
 
-def join_report(records: Records, price: float | None = None) -> Tree:
-    """The whole report as JSON values; numbers that were not measured are None.
+def join_report(records: Records, price: float | None = None) -> Report:
+    """The report of one sweep; numbers that were not measured are None.
 
     ``price`` is of one rank for an hour, in whatever money.
     """
@@ -69,14 +70,14 @@ def join_report(records: Records, price: float | None = None) -> Tree:
         "confirmations": confirmations(laws, arms),
     }
     told = caveats(report, sweep.note, problems, records.base.summary.caveats)
-    return _json_values({**report, "caveats": told, "others": []})
+    return Report.model_validate(_json_values({**report, "caveats": told, "others": []}))
 
 
 def _base_entry(entry: Entry, resamples: int) -> tuple[Tree, list[str]]:
     spec = entry.spec
     scores, contradictions = model_scores(entry, resamples)
     lineage_mark = entry.lineage.annealed if entry.lineage else None
-    marked = spec.annealed if isinstance(spec, BaseSpec) else None
+    marked = spec.annealed if isinstance(spec, BaseEntry) else None
     fields = {
         "name": spec.name,
         "kind": "base",
@@ -151,8 +152,8 @@ def _f1_cost(records: Records, entry: Entry) -> Tree | None:
     return f1_change(least.domain[task], entry.domain.get(task, ()), records.resamples)
 
 
-def _arm_spec(entry: Entry) -> ArmSpec:
-    assert isinstance(entry.spec, ArmSpec)
+def _arm_spec(entry: Entry) -> ArmEntry:
+    assert isinstance(entry.spec, ArmEntry)
     return entry.spec
 
 

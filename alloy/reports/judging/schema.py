@@ -1,4 +1,4 @@
-"""The shape of report.json, published as docs/report.schema.json: python -m alloy.reports.schema
+"""The shape of report.json, published as docs/report.schema.json: python -m alloy.reports.judging.schema
 
 Shares and accuracies are 0 to 1, budgets of the exam in points (hundredths); intervals are
 two-sided 95%, bounds one-sided 95%. A number that was not measured is null. A key may be added
@@ -341,7 +341,8 @@ class Caveat(Part):
 
 
 class Report(Part):
-    """report.json of ``alloy report``."""
+    """report.json of ``alloy report``: base and arms with their scores, changes and verdicts, the
+    law and the share that it recommends, and the caveats that must be read first."""
 
     schema_version: Literal[2]
     name: str
@@ -358,6 +359,10 @@ class Report(Part):
     caveats: list[Caveat]
     others: "list[Report]" = Field(default_factory=list)
     """Runs against another base or under another budget, each a report of its own."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What report.json holds: the keys that were measured or are null, no defaults."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def json_schema() -> str:

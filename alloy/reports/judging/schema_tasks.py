@@ -11,7 +11,9 @@ Interval = tuple[Number, Number] | None
 class Part(BaseModel):
     """No key but those that are published."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True
+    )
 
 
 class Change(Part):

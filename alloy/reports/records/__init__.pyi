@@ -1,5 +1,3 @@
-from .inputs import ArmSpec as ArmSpec
-from .inputs import BaseSpec as BaseSpec
 from .inputs import BpbRow as BpbRow
 from .inputs import BpbSummary as BpbSummary
 from .inputs import DomainRow as DomainRow

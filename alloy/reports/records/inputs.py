@@ -4,9 +4,9 @@ Keys beyond these are kept. Numbers must be finite, except the loss and learning
 step: a run that diverged is something to report.
 """
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict
 
 from alloy.reports.records.task_inputs import (
     DomainSummary,
@@ -16,81 +16,6 @@ from alloy.reports.records.task_inputs import (
     TaskSummary,
 )
 from evals.stats import Labels
-
-
-class BaseSpec(Record):
-    """The base's line in sweep.json; ``annealed`` says whether its learning rate was decayed."""
-
-    name: str
-    eval: str
-    run: str | None = None
-    annealed: bool | None = None
-
-
-class SharedSteps(Record):
-    """The first steps of an arm, where another one trained them."""
-
-    arm: str
-    steps: int
-    tokens: int
-
-
-class MergeOf(Record):
-    """How far a merge lies between the base (0) and an arm (1)."""
-
-    share: float = Field(alias="lambda")
-    of: str
-
-
-class AverageOf(Record):
-    """The mean of so many last checkpoints of an arm."""
-
-    checkpoints: int
-    of: str
-
-
-class ArmSpec(Record):
-    """An arm's line in sweep.json; folders are relative to the sweep's."""
-
-    name: str
-    kind: Literal["arm", "control", "saturation", "confirm", "merge", "average"]
-    general_share: float | None
-    """None of a merge and of an average, which were not trained."""
-    tokens: int
-    seed: int | None = None
-    ranks: int | None = None
-    """Processes that trained it."""
-    settings: dict[str, Any] = {}
-    """Recipe keys that this arm sets besides its share and seed."""
-    merge: MergeOf | None = None
-    average: AverageOf | None = None
-    run: str | None
-    eval: str
-    shared: SharedSteps | None = None
-    failed: str | None = None
-
-
-class BudgetSpec(Record):
-    """What is allowed: lost points of exam accuracy, risen bits-per-byte on retention text, domain
-    F1 lost against the least general arm."""
-
-    mmlu_points: float | None = None
-    retention_bpb: float | None = None
-    domain_f1: float | None = None
-    tasks: dict[str, float] = {}
-    """Lost points of any task's headline, by its name."""
-
-
-class SweepSpec(Record):
-    """sweep.json."""
-
-    name: str
-    base: BaseSpec
-    arms: tuple[ArmSpec, ...]
-    seconds: float | None = None
-    tokens_per_arm: int | None = None
-    budget: BudgetSpec = BudgetSpec()
-    note: str | None = None
 
 
 class Gap(Record):

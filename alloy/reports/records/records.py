@@ -12,8 +12,6 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from alloy.reports.records.inputs import (
-    ArmSpec,
-    BaseSpec,
     BpbRow,
     DomainRow,
     ExamRow,
@@ -23,10 +21,9 @@ from alloy.reports.records.inputs import (
     Receipt,
     Record,
     Summary,
-    SweepSpec,
     TaskRow,
 )
-from configs import UserError
+from alloy.sweep_record import ArmEntry, BaseEntry, SweepRecord, read_sweep
 
 DEFAULT_RESAMPLES = 2000
 
@@ -38,7 +35,7 @@ Shape = TypeVar("Shape", bound=Record)
 class Entry:
     """The base or an arm, and what was found of its files; None or empty: not found."""
 
-    spec: BaseSpec | ArmSpec
+    spec: BaseEntry | ArmEntry
     summary: Summary
     """All None where there is none."""
     exam: tuple[ExamRow, ...]
@@ -58,7 +55,7 @@ class Entry:
 class Records:
     """All that a report is made from."""
 
-    sweep: SweepSpec
+    sweep: SweepRecord
     base: Entry
     arms: tuple[Entry, ...]
 
@@ -74,14 +71,7 @@ def read_records(folder: Path) -> Records:
 
     Raises UserError where sweep.json is missing or is not one.
     """
-    path = folder / "sweep.json"
-    try:
-        sweep = SweepSpec.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        hint = "give the folder that `alloy sweep` wrote"
-        raise UserError(f"{folder}: holds no sweep.json", hint) from None
-    except ValidationError as error:
-        raise UserError(f"{path}: {_first(error)}", "run `alloy sweep` again") from None
+    sweep = read_sweep(folder)
     return Records(
         sweep=sweep,
         base=read_entry(folder, sweep.base),
@@ -89,10 +79,10 @@ def read_records(folder: Path) -> Records:
     )
 
 
-def read_entry(folder: Path, spec: BaseSpec | ArmSpec) -> Entry:
+def read_entry(folder: Path, spec: BaseEntry | ArmEntry) -> Entry:
     """Scores and run of one model; of an arm that failed, the run alone."""
     reader = _Reader(folder)
-    failed = isinstance(spec, ArmSpec) and spec.failed is not None
+    failed = isinstance(spec, ArmEntry) and spec.failed is not None
     summary = None if failed else reader.tree(f"{spec.eval}/summary.json", Summary)
     summary = summary or Summary()
     run = spec.run

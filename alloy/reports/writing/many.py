@@ -15,9 +15,10 @@ from alloy.reports.judging import (
     model_scores,
     task_changes,
 )
-from alloy.reports.records import DEFAULT_RESAMPLES, BaseSpec, Entry, read_entry
+from alloy.reports.records import DEFAULT_RESAMPLES, Entry, read_entry
 from alloy.reports.text import MISSING, number, visible, with_interval
 from alloy.reports.writing.headline import ASCII
+from alloy.sweep_record import BaseEntry
 
 Tree = dict[str, Any]
 _CHANGES = {"percent": "points", "f1": "f1_change", "bpb": "bpb_change"}
@@ -31,7 +32,7 @@ def many_models(folders: Sequence[tuple[str, Path]]) -> Tree:
     model was not measured on it. Intervals are 95%; ``change`` is against the first model, paired
     over the items that both answered, None of the first itself.
     """
-    specs = [(path.parent, BaseSpec(name=name, eval=path.name)) for name, path in folders]
+    specs = [(path.parent, BaseEntry(name=name, eval=path.name)) for name, path in folders]
     entries = [read_entry(*spec) for spec in specs]
     measured = [_measures(entry, entries[0] if i else None) for i, entry in enumerate(entries)]
     kinds = {key: score["kind"] for one in measured for key, score in one.items()}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alloy.reports.judging import join_reports
+from alloy.reports.judging import Report, join_reports
 from alloy.reports.records import read_records
 from alloy.reports.writing.markdown import markdown_report
 from alloy.reports.writing.page import html_page
@@ -15,8 +15,9 @@ from configs import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class ReportFiles:
-    """Where the report lies."""
+    """The report and where it lies."""
 
+    report: Report
     html: Path
     json: Path
     markdown: Path
@@ -41,14 +42,18 @@ def write_report(
             f"{1 + len(more)} folders are joined and none is the report's", "give --out"
         )
     report = join_reports([read_records(one) for one in (folder, *more)], price)
+    tree = report.to_json()
     out = folder if out is None else out
     files = ReportFiles(
-        html=out / "report.html", json=out / "report.json", markdown=out / "report.md"
+        report=report,
+        html=out / "report.html",
+        json=out / "report.json",
+        markdown=out / "report.md",
     )
     contents = {
-        files.html: html_page(report),
-        files.markdown: markdown_report(report),
-        files.json: json.dumps(report, indent=1, allow_nan=False) + "\n",
+        files.html: html_page(tree),
+        files.markdown: markdown_report(tree),
+        files.json: json.dumps(tree, indent=1, allow_nan=False) + "\n",
     }
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,16 @@ def test_an_eval_changes_packing_and_nothing_that_is_built(
     assert after.corpus is not None
     gone = before.corpus.packed["own"].tokens - after.corpus.packed["own"].tokens
     own, web = after.corpus.removed
-    assert (own.source, own.documents, own.passages) == ("own", 3, 3)
-    assert (web.source, web.documents, web.passages, web.tokens) == ("web", 0, 0, 0)
-    assert own.tokens <= gone <= own.tokens + 2 * own.passages  # single tokens at the edges
+    assert (own.source, own.documents_removed, own.passages_removed) == ("own", 3, 3)
+    assert (web.source, web.documents_removed, web.passages_removed, web.tokens_removed) == (
+        "web",
+        0,
+        0,
+        0,
+    )
+    assert (
+        own.tokens_removed <= gone <= own.tokens_removed + 2 * own.passages_removed
+    )  # single tokens at the edges
     assert after.corpus.packed["web"].hash == before.corpus.packed["web"].hash
     was, ledger = before.corpus.ledgers["own"], after.corpus.ledgers["own"]
     assert was.balanced
@@ -104,8 +112,8 @@ def test_one_search_for_two_evals_finds_what_two_searches_find(
     one = planned(tree, "data.decontaminate=[leaked, clean]")
     assert one.corpus is not None
     assert both.corpus is not None
-    assert [r.to_json() | {"matches": ""} for r in one.corpus.removed] == [
-        r.to_json() | {"matches": ""} for r in both.corpus.removed
+    assert [asdict(r) | {"matches": ""} for r in one.corpus.removed] == [
+        asdict(r) | {"matches": ""} for r in both.corpus.removed
     ]
 
 
@@ -113,7 +121,7 @@ def test_the_files_for_review_hold_the_passages(tree: dict[str, Any], tiny: Path
     corpus = planned(tree).corpus
     assert corpus is not None
     path = Path(corpus.removed[0].matches)
-    key, eval_hash = corpus.readers["own"].key, corpus.removed[0].eval_hash
+    key, eval_hash = corpus.readers["own"].key, corpus.removed[0].hash
     assert path.name == f"{key}-{eval_hash}-r{RULE_VERSION}.jsonl"
     header, rows = read_matches(path)
     assert (header["items"], header["matches"], len(rows)) == (8, 3, 3)
@@ -202,6 +210,6 @@ def test_the_exam_is_looked_for_with_its_choices(
     corpus = planned(tree, exam, "data.decontaminate=mmlu").corpus
     assert corpus is not None
     own, web = corpus.removed
-    assert (own.documents, web.documents, web.eval) == (0, 1, "mmlu")
+    assert (own.documents_removed, web.documents_removed, web.eval) == (0, 1, "mmlu")
     _, rows = read_matches(Path(web.matches))
     assert rows[0]["passage"].split() == words[:16]

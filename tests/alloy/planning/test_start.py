@@ -15,7 +15,7 @@ from alloy.models.catalog import known_model, open_models, published_revisions
 from alloy.models.hub import local_model
 from alloy.models.peak_rate import rate_after_open_model, rate_after_run
 from alloy.planning.planning import plan_recipe
-from alloy.planning.start_matrix import described, instruct_warning, start_lines, warm_steps_needed
+from alloy.planning.start_matrix import instruct_warning, start_cell, start_lines, warm_steps_needed
 from configs import CheckFailed, UserError
 from configs.load import parse_recipe
 
@@ -105,11 +105,11 @@ def test_every_cell_of_the_matrix(
                 tree["base"] = {"model": str(trunk), "start": start, "data": counters}
                 tree["name"] = f"moments_{moments}/{peak}_{warmup}/{counters}"
                 plan = plan_recipe(parse_recipe(tree))
-                cell = described(plan.start, plan.plan)
+                cell = start_cell(plan.start, plan.plan)
                 asked = "continued" if isinstance(peak, str) else "re-warmed" if warmup else "given"
-                assert cell["rate"] == asked
-                assert (cell["moments"] == "kept") is moments
-                assert cell["tokens_before"] == (12 * STEP_TOKENS if counters != "fresh" else 0)
+                assert cell.rate == asked
+                assert (cell.moments == "kept") is moments
+                assert cell.tokens_before == (12 * STEP_TOKENS if counters != "fresh" else 0)
                 run = train_here(tree, monkeypatch)
                 rate = 0.003 if isinstance(peak, str) else peak
                 ramp = [rate * (s + 0.5) / 3 if warmup and s < 3 else rate for s in range(6)]
@@ -124,11 +124,11 @@ def test_a_run_that_is_called_continues_is_not_one(
     tree = recipe(tiny, tmp_path, peak_lr="auto", warmup=0.5)
     base = {"model": str(trunk), "start": "weights+moments"}
     tree["base"] = base
-    cell = described(*started(tree))
-    assert (cell["rate"], cell["peak_lr"]) == ("re-warmed", pytest.approx(0.0003))
+    cell = start_cell(*started(tree))
+    assert (cell.rate, cell.peak_lr) == ("re-warmed", pytest.approx(0.0003))
     tree["base"] = {**base, "step": 9}
     with pytest.raises(UserError, match="would lower it first"):
-        described(*started(tree))
+        start_cell(*started(tree))
 
 
 def started(tree: dict[str, Any]) -> tuple[Any, Any]:

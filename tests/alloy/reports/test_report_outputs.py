@@ -35,7 +35,7 @@ from configs import CheckFailed, UserError
 
 def test_the_published_schema_is_current() -> None:
     published = (ROOT / "docs/report.schema.json").read_text(encoding="utf-8")
-    assert published == json_schema(), "run: python -m alloy.reports.schema"
+    assert published == json_schema(), "run: python -m alloy.reports.judging.schema"
 
 
 def test_a_report_has_the_published_keys_and_no_others(whole_report: Tree) -> None:

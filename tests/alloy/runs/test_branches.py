@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tiny import tiny_recipe
 from one_rank import joined, rows_of, train_and_stop, train_here
+from tiny import tiny_recipe
 
 from alloy.planning.planning import plan_recipe
 from alloy.planning.start_matrix import start_lines, warm_steps_needed, warmup_percent

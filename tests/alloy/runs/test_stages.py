@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import tiny_recipe
 from one_rank import joined, train_here
+from tiny import tiny_recipe
 from transformers import AutoModelForCausalLM
 
 from alloy.planning.planning import plan_recipe

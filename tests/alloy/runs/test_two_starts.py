@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from one_rank import joined, rows_of
 from places import ALLOY
 from tiny import tiny_recipe, write_recipe
-from one_rank import joined, rows_of
 
 from alloy.runs import training
 from alloy.runs.training import prepare_run

@@ -16,6 +16,7 @@ from alloy.reports.judging.schema import Report
 from alloy.reports.records.records import read_records
 from alloy.reports.writing.card import model_card
 from alloy.reports.writing.markdown import markdown_report
+from alloy.sweep_record import SweepRecord
 from alloy.sweeps import sweep
 from alloy.sweeps.merge_points import merged_model
 from checkpoints.export import export_folder
@@ -29,7 +30,7 @@ MERGES = [0.25, 0.75]
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     one = Fake(tmp_path)
     monkeypatch.setattr(sweep, "train_recipe", one.train)
-    monkeypatch.setattr(sweep, "evaluate", one.measure)
+    monkeypatch.setattr(sweep, "measure", one.measure)
     monkeypatch.setattr(sweep, "merged_model", lambda *given: given[-1])
     monkeypatch.setattr(sweep, "average_steps", lambda *given: given[-1])
     return one
@@ -47,7 +48,7 @@ def recipe(tiny: Path, run_dir: Path, **of_sweep: Any) -> Recipe:
 
 def swept(tiny: Path, run_dir: Path, **of_sweep: Any) -> dict[str, Any]:
     sweep.run_sweep(recipe(tiny, run_dir, **of_sweep), quiet)
-    return join_report(read_records(run_dir / "tiny"))
+    return join_report(read_records(run_dir / "tiny")).to_json()
 
 
 @pytest.mark.usefixtures("fake")
@@ -85,8 +86,8 @@ def test_merges_are_points_and_never_shares(tiny: Path, tmp_path: Path) -> None:
 
 def test_a_merge_with_a_failed_arm_fails(tiny: Path, tmp_path: Path, fake: Fake) -> None:
     fake.fail = {"general_0": RuntimeError("out of memory")}
-    record = sweep.run_sweep(recipe(tiny, tmp_path, merge=[0.5]), quiet)
-    assert sweep.failures(record) == [
+    record = sweep.run_sweep(recipe(tiny, tmp_path, merge=[0.5]), quiet).to_json()
+    assert SweepRecord.model_validate(record).failures() == [
         "general_0: RuntimeError: out of memory",
         "merge_0.5_of_general_0: general_0 failed",
     ]

@@ -19,6 +19,7 @@ from alloy.commands.plan import command as plan_command
 from alloy.runs import training
 from alloy.runs.adopting import begin_from, shared
 from alloy.runs.training import train_recipe
+from alloy.sweep_record import SweepRecord
 from alloy.sweeps import sweep
 from alloy.sweeps.arm import arm_recipe, arms
 from alloy.sweeps.sharing import Course, common_steps, kept_steps, shared_starts, shared_tokens
@@ -200,7 +201,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         run_job(job, lambda: False)
 
     monkeypatch.setattr(training, "run_ranks", run_ranks)
-    monkeypatch.setattr(sweep, "evaluate", lambda *_: None)
+    monkeypatch.setattr(sweep, "measure", lambda *_: None)
     with joined():
         yield started
     FAILING.clear()
@@ -253,8 +254,8 @@ def quiet(_: str) -> None:
 
 def test_shared_arms_equal_runs_of_their_own(tiny: Path, tmp_path: Path, here: list[str]) -> None:
     one = small(tiny, tmp_path)
-    record = sweep.run_sweep(one, quiet)
-    assert sweep.failures(record) == []
+    record = sweep.run_sweep(one, quiet).to_json()
+    assert SweepRecord.model_validate(record).failures() == []
     assert [a["shared"]["steps"] if a["shared"] else 0 for a in record["arms"]] == [0, 14, 7, 7]
     folder = tmp_path / "tiny/arms"
     for index, arm in enumerate(arms(one)):
@@ -262,7 +263,7 @@ def test_shared_arms_equal_runs_of_their_own(tiny: Path, tmp_path: Path, here: l
         assert_same_run(folder / arm.name, other)
     # Again: nothing is trained.
     before = len(here)
-    assert sweep.run_sweep(one, quiet)["arms"] == record["arms"]
+    assert sweep.run_sweep(one, quiet).to_json()["arms"] == record["arms"]
     assert len(here) == before
 
 
@@ -272,7 +273,7 @@ def test_a_trunk_that_failed_does_not_stop_its_branches(
     one = small(tiny, tmp_path)
     names = [arm.name for arm in arms(one)]
     FAILING.add(names[0])
-    record = sweep.run_sweep(one, quiet)
+    record = sweep.run_sweep(one, quiet).to_json()
     assert [a["failed"] for a in record["arms"]] == ["a rank died", None, None, None]
     assert [a["shared"] for a in record["arms"]] == [None] * 4
     assert here == names
@@ -296,7 +297,7 @@ def test_a_kill_between_taking_over_and_training(
         patch.setattr(training, "run_ranks", dying)
         with pytest.raises(KeyboardInterrupt):
             sweep.run_sweep(one, quiet)
-    record = sweep.run_sweep(one, quiet)
+    record = sweep.run_sweep(one, quiet).to_json()
     assert here.count(killed) == 1
     assert record["arms"][1]["shared"]["steps"] == 14
     other = train_recipe(alone(one, 1, tmp_path / "alone"), quiet).parent
@@ -309,8 +310,8 @@ def test_an_average_is_of_checkpoints_that_the_arm_keeps(
     tree = small(tiny, tmp_path).model_dump(mode="json")
     tree["sweep"] |= {"average": [3, 2], "over": [], "budgets": []}
     tree["train"] |= {"checkpoint_tokens": 3 * STEP_TOKENS, "keep_last": 1}
-    record = sweep.run_sweep(parse_recipe(tree), quiet)
-    assert sweep.failures(record) == []
+    record = sweep.run_sweep(parse_recipe(tree), quiet).to_json()
+    assert SweepRecord.model_validate(record).failures() == []
     arm, two, three = record["arms"]
     assert (two["kind"], two["average"]) == ("average", {"checkpoints": 2, "of": arm["name"]})
     assert two["general_share"] is None
@@ -325,13 +326,13 @@ def test_an_average_is_of_checkpoints_that_the_arm_keeps(
             mean = sum(part[name].double() for part in parts) / len(parts)
             assert torch.allclose(tensor.double(), mean, atol=1e-6), name
     made = [p.stat().st_mtime_ns for p in sorted((tmp_path / "tiny/merges").glob("*/merge.json"))]
-    assert sweep.run_sweep(parse_recipe(tree), quiet)["arms"] == record["arms"]
+    assert sweep.run_sweep(parse_recipe(tree), quiet).to_json()["arms"] == record["arms"]
     again = [p.stat().st_mtime_ns for p in sorted((tmp_path / "tiny/merges").glob("*/merge.json"))]
     assert (again, len(here)) == (made, 1)
     # Asked for too late: the checkpoints are gone, which is said, and the rest stays.
     tree["sweep"]["average"] = [5]
-    record = sweep.run_sweep(parse_recipe(tree), quiet)
-    assert sweep.failures(record) == [
+    record = sweep.run_sweep(parse_recipe(tree), quiet).to_json()
+    assert SweepRecord.model_validate(record).failures() == [
         f"average_5_of_{arm['name']}: {run} has no checkpoint of step 9"
     ]
 

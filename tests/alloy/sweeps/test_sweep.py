@@ -17,13 +17,14 @@ from report_sweep import bpb_records, domain_records, exam_records, write_eval, 
 from tiny import tiny_recipe, write_recipe
 
 from alloy.commands.plan import command as plan_command
-from alloy.commands.plan import describe, render
 from alloy.commands.sweep import command
 from alloy.planning.planning import plan_recipe
 from alloy.reports.judging.join import join_report
 from alloy.reports.records.records import read_records
+from alloy.sweep_record import SweepRecord
 from alloy.sweeps import sweep
 from alloy.sweeps.arm import arm_recipe, arms, confirming
+from alloy.verbs.plans import plan_result
 from configs import CheckFailed, Recipe, UserError
 from configs.load import parse_recipe
 
@@ -81,7 +82,7 @@ def test_source_fields_are_axes_by_name(tiny: Path, tmp_path: Path) -> None:
 
 def test_the_size_of_the_domains_data_is_an_axis(tiny: Path, tmp_path: Path) -> None:
     one = recipe(tiny, tmp_path, general=[0.5], over={"data.sources.own.take": ["1K", "2K"]})
-    small, large = describe(one, plan_recipe(one))["sweep"]["arms"]
+    small, large = plan_result(one, plan_recipe(one)).to_json()["sweep"]["arms"]
     assert small["tokens"] == large["tokens"]
     assert small["most_epochs"] > 1.5 * large["most_epochs"]
 
@@ -134,10 +135,11 @@ def test_the_command_line_sets_axes_that_multiply_and_pair(tiny: Path, tmp_path:
 
 def test_the_plan_prints_arms_and_tokens(tiny: Path, tmp_path: Path) -> None:
     one = recipe(tiny, tmp_path, seeds=[0, 1], over={"schedule.tokens": [2560, 3072]})
-    told = describe(one, plan_recipe(one))
+    found = plan_result(one, plan_recipe(one))
+    told = found.to_json()
     assert len(told["sweep"]["arms"]) == 12
     assert told["sweep"]["tokens"] == 6 * (2560 + 3072)
-    assert "12 arms, 33,792 tokens in all" in render(told)
+    assert "12 arms, 33,792 tokens in all" in found.table()
 
 
 # --- running ---------------------------------------------------------------------------------
@@ -183,7 +185,7 @@ class Fake:
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     one = Fake(tmp_path)
     monkeypatch.setattr(sweep, "train_recipe", one.train)
-    monkeypatch.setattr(sweep, "evaluate", one.measure)
+    monkeypatch.setattr(sweep, "measure", one.measure)
     return one
 
 
@@ -199,18 +201,18 @@ def test_a_failed_arm_is_recorded_and_the_rest_is_run(
         "general_0.25": RuntimeError("out of memory\nat layer 3"),
     }
     one = recipe(tiny, tmp_path)
-    record = sweep.run_sweep(one, quiet)
+    record = sweep.run_sweep(one, quiet).to_json()
     assert fake.trained == ["general_0.5"]
-    assert sweep.failures(record) == [
+    assert SweepRecord.model_validate(record).failures() == [
         "general_0: a rank died",
         "general_0.25: RuntimeError: out of memory at layer 3",
     ]
-    report = join_report(read_records(tmp_path / "tiny"))
+    report = join_report(read_records(tmp_path / "tiny")).to_json()
     assert report["arms"][2]["exam_accuracy"] is not None
     fake.fail = {}
-    record = sweep.run_sweep(one, quiet)
+    record = sweep.run_sweep(one, quiet).to_json()
     assert fake.trained == ["general_0.5", "general_0", "general_0.25"]
-    assert sweep.failures(record) == []
+    assert SweepRecord.model_validate(record).failures() == []
 
 
 def test_an_interrupted_sweep_leaves_a_record_and_goes_on(
@@ -222,9 +224,9 @@ def test_an_interrupted_sweep_leaves_a_record_and_goes_on(
         sweep.run_sweep(one, quiet)
     record = json.loads((tmp_path / "tiny/sweep.json").read_text())
     assert [arm["failed"] for arm in record["arms"]] == [None, None, sweep.NOT_RUN]
-    assert "not run yet" in str(join_report(read_records(tmp_path / "tiny"))["caveats"])
+    assert "not run yet" in str(join_report(read_records(tmp_path / "tiny")).to_json()["caveats"])
     fake.fail = {}
-    assert sweep.failures(sweep.run_sweep(one, quiet)) == []
+    assert sweep.run_sweep(one, quiet).failures() == []
     assert fake.trained == ["general_0", "general_0.25", "general_0.5"]
 
 
@@ -235,7 +237,7 @@ def test_a_later_start_adds_to_the_time(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny/sweep.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(record | {"seconds": 1000.0}), encoding="utf-8")
-    assert 1000.0 <= sweep.run_sweep(one, quiet)["seconds"] < 1500.0
+    assert 1000.0 <= sweep.run_sweep(one, quiet).to_json()["seconds"] < 1500.0
 
 
 def test_a_share_that_cannot_be_met_costs_nothing(tiny: Path, tmp_path: Path, fake: Fake) -> None:
@@ -263,7 +265,7 @@ def test_confirm_trains_the_recommended_share_and_judges_it(tiny: Path, tmp_path
     assert "Exam points budget" in lines[2]
     record = json.loads((tmp_path / "tiny/sweep.json").read_text())
     (arm,) = [arm for arm in record["arms"] if arm["kind"] == "confirm"]
-    report = join_report(read_records(tmp_path / "tiny"))
+    report = join_report(read_records(tmp_path / "tiny")).to_json()
     assert report["recommendation"]["general_share"] == pytest.approx(arm["general_share"])
     assert report["recommendation"]["arm"] == arm["name"]
     # A later sweep keeps it, and its law does not see it.
@@ -348,7 +350,7 @@ def test_a_killed_sweep_ends_in_the_same_report(
         began = time.monotonic()
         subprocess.run([*command_line, "sweep", str(swept)], check=True, env=environment)
         seconds = time.monotonic() - began
-        trees.append(without_times(join_report(read_records(tmp_path / "run/tiny"))))
+        trees.append(without_times(join_report(read_records(tmp_path / "run/tiny")).to_json()))
         (tmp_path / "run").rename(tmp_path / name)
     assert json.dumps(trees[1]) == json.dumps(trees[0]), f"seed {seed}"
     assert len(trees[0]["law"]) == 2

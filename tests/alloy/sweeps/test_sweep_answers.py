@@ -74,7 +74,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def report_of(path: Path) -> Tree:
-    return join_report(read_records(path.parent / "runs/tiny"))
+    return join_report(read_records(path.parent / "runs/tiny")).to_json()
 
 
 def sweep_again(path: Path, budget: float, *more: str) -> Result:

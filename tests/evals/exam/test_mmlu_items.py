@@ -172,7 +172,7 @@ import json, sys
 from dataclasses import asdict
 from configs.errors import UserError
 from configs.evals import MmluTask
-from evals.mmlu_items import load_exam
+from evals.exam.mmlu_items import load_exam
 try:
     print(json.dumps(asdict(load_exam(MmluTask(**json.loads(sys.argv[1]))))))
 except UserError as error:

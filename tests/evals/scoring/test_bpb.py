@@ -3,23 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from eval_helpers import ARCHITECTURES, WORDS, silent, tiny_model, tiny_tokenizer
+from eval_helpers import ARCHITECTURES, make_documents, silent, tiny_model
 
 from configs.errors import UserError
 from evals.scoring.bpb import EvalDocument, score_documents
 from evals.stats.bootstrap import FEWEST_DOCUMENTS
 from evals.summarize import summarize_bpb
-
-
-def make_documents(lengths, source="web"):
-    rng = np.random.default_rng(0)
-    tokenizer, documents = tiny_tokenizer(), []
-    for number, words in enumerate(lengths):
-        text = " ".join(rng.choice(WORDS, size=words))
-        ids = np.array(tokenizer.encode(text), dtype=np.uint16)
-        size = len(text.encode())
-        documents.append(EvalDocument(source, "general", "heldout", f"d{number}", ids, size))
-    return documents
 
 
 def bits_alone(model, ids, start_id=None):

@@ -82,7 +82,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     os.mkfifo(fifo)  # a build that waits for its input for ever
     script = (
         "import sys; from small_tokenizer import small_tokenizer\n"
-        "from mixing.encode import Workers\n"
+        "from mixing.tokens.encode import Workers\n"
         "with Workers(small_tokenizer(), 2) as pool:\n"
         "    print(pool.choose(['the court'])[0], flush=True)\n"
         f"    open({str(fifo)!r}).read()\n"

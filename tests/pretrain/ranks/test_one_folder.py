@@ -13,7 +13,7 @@ import os, sys
 from pathlib import Path
 import torch.distributed as dist
 from configs import UserError
-from pretrain.one_folder import require_one_folder
+from pretrain.ranks.one_folder import require_one_folder
 rank = 0 if os.fork() else 1
 folders = [Path(name) for name in sys.argv[2:]]
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=rank, world_size=2)

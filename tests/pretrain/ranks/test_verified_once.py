@@ -11,7 +11,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch.distributed as dist
-from test_merge_memory import trained
+from model_folders import trained
+from places import python_path
 
 from checkpoints import folder
 from checkpoints.tensors import file_name
@@ -52,7 +53,8 @@ def started(tmp_path: Path, *bases: Base) -> tuple[list[Word], list[Word]]:
     """What either rank said of each base."""
     told = json.dumps([base.model_dump() for base in bases])
     words = [sys.executable, __file__, str(tmp_path / "meeting"), told]
-    ranks = [subprocess.Popen([*words, str(rank)]) for rank in (0, 1)]
+    environment = {**os.environ, "PYTHONPATH": python_path()}
+    ranks = [subprocess.Popen([*words, str(rank)], env=environment) for rank in (0, 1)]
     assert [rank.wait(90) for rank in ranks] == [0, 0]
     first, second = (json.loads((tmp_path / f"rank_{rank}").read_text()) for rank in (0, 1))
     return first, second

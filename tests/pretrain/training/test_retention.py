@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from model_folders import publish
 from one_rank import joined, train_and_stop, train_here
-from test_checkpoints import publish
 from tiny import tiny_recipe
 
 from checkpoints import folder
