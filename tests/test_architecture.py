@@ -2,14 +2,17 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 
 import pytest
 from places import ROOT
 from rooms import (
+    MARK,
     MAY_IMPORT,
     PACKAGES,
+    drawn,
     exported,
     first_party,
     imports,
@@ -189,3 +192,24 @@ def test_source_folders_are_not_ignored_by_git() -> None:
         path = f"{folder.relative_to(ROOT)}/new_file.py"
         ignored = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
         assert ignored.returncode == 1, path
+
+
+def test_the_page_draws_the_rooms_as_they_are() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert page.partition(MARK)[2].strip() == drawn().strip(), "run: python tests/helpers/rooms.py"
+
+
+def test_every_file_that_the_page_names_is_there() -> None:
+    """Paths in full, and names alone that follow one of their folder in the same paragraph."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition(MARK)[0]
+    named = 0
+    for paragraph in page.replace("\n|", "\n\n|").split("\n\n"):
+        if "__init__" in paragraph:  # of any room
+            continue
+        folders = [ROOT]
+        for name in re.findall(r"`([\w./]+(?:\.pyi?|/))`", paragraph):
+            found = [folder / name for folder in folders if (folder / name).exists()]
+            assert found, f"docs/architecture.md names {name}, which is not there"
+            folders += [found[0] if found[0].is_dir() else found[0].parent]
+            named += 1
+    assert named > 50

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from places import ROOT
 
+MARK = "<!-- from here on written by: python tests/helpers/rooms.py -->"
 PACKAGES = ("configs", "mixing", "checkpoints", "evals", "pretrain", "alloy")
 MAY_IMPORT = {
     "configs": set(),
@@ -119,3 +120,45 @@ def storeys(graph: dict[str, set[str]]) -> dict[str, int]:
     for room in sorted(graph):
         height(room, ())
     return found
+
+
+def purpose(room: str) -> str:
+    """The first sentence of a room's docstring, on one line."""
+    path = ROOT / room.replace(".", "/")
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    opening = (ast.get_docstring(parsed(path)) or "").split("\n\n")[0]
+    return " ".join(opening.split()).replace("``", "`").replace("|", "\\|")
+
+
+def drawn() -> str:
+    """The room graph for docs/architecture.md: a table a package, the ground floor first."""
+    graph = room_graph()
+    parts = []
+    for package in PACKAGES:
+        own = {room: below for room, below in graph.items() if room.split(".")[0] == package}
+        inner = {
+            room: {b for b in below if b.split(".")[0] == package} for room, below in own.items()
+        }
+        floors = storeys(inner)
+        parts += [f"### `{package}/`", "", "| storey | room | what it is for | enters | packages |"]
+        parts.append("|---|---|---|---|---|")
+        for room in sorted(own, key=lambda room: (floors[room], room)):
+            if is_package(room) and is_open(room):
+                continue
+            others = sorted({below.split(".")[0] for below in own[room]} - {package})
+            cells = [
+                str(floors[room]),
+                f"`{room}`",
+                purpose(room),
+                ", ".join(f"`{b.removeprefix(package + '.')}`" for b in sorted(inner[room])) or "-",
+                ", ".join(others) or "-",
+            ]
+            parts.append(f"| {' | '.join(cells)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    page = ROOT / "docs" / "architecture.md"
+    head, _, _ = page.read_text(encoding="utf-8").partition(MARK)
+    page.write_text(head + MARK + "\n\n" + drawn(), encoding="utf-8")

@@ -1,4 +1,6 @@
-"""The shape of report.json, published as docs/report.schema.json: python -m alloy.reports.judging.schema
+"""The shape of report.json, published as docs/report.schema.json.
+
+    python -m alloy.reports.judging.schema > docs/report.schema.json
 
 Shares and accuracies are 0 to 1, budgets of the exam in points (hundredths); intervals are
 two-sided 95%, bounds one-sided 95%. A number that was not measured is null. A key may be added
