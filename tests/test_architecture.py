@@ -163,7 +163,8 @@ def test_no_package_is_crowded() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["alloy.cli", "alloy.commands.plan", "alloy.commands.build", "alloy.commands.report"]
+    "module",
+    ["alloy", "alloy.cli", "alloy.commands.plan", "alloy.commands.build", "alloy.commands.report"],
 )
 def test_light_verbs_do_not_load_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit(any(m in sys.modules for m in {sorted(HEAVY)}))"

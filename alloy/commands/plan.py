@@ -3,15 +3,15 @@
 import click
 
 from alloy.commands.shared import emit, recipe_options
-from alloy.verbs import load, planned_and_told
+from alloy.verbs import load, plan
 
 
 @click.command()
 @recipe_options
 def command(recipe_path: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Say what RECIPE will do: rows, epochs, learning rate, steps."""
-    found, lines = planned_and_told(load(recipe_path, overrides))
+    found = plan(load(recipe_path, overrides))
     if as_json:
         emit(found.to_json())
     else:
-        click.echo("\n".join([found.table(), *lines]))
+        click.echo(found.table())

@@ -9,7 +9,6 @@ from .exports import export as export
 from .exports import merge as merge
 from .plan_result import PlanResult as PlanResult
 from .plans import plan as plan
-from .plans import planned_and_told as planned_and_told
 from .plans import require_built as require_built
 from .ratios import SweepResult as SweepResult
 from .ratios import sweep as sweep

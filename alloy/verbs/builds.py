@@ -59,6 +59,7 @@ def build(recipe: Recipe, progress: Progress = to_stderr) -> BuildResult:
     Raises UserError for sources that cannot be read, and CheckFailed where more rows are bad than
     the recipe allows.
 
+    >>> import alloy
     >>> built = alloy.build(alloy.load("recipe.yaml"))
     >>> [source.name for source in built.sources], built.ledger_balanced
     (['own', 'web', 'wiki'], True)

@@ -82,9 +82,10 @@ def evaluate(
     own run at the ends of its stages instead. A finished evaluation of the same weights and items
     is reused. Raises UserError for what cannot be measured.
 
-    >>> measured = alloy.evaluate(alloy.load("recipe.yaml"), ["exported"], progress=quiet)
+    >>> import alloy
+    >>> measured = alloy.evaluate(alloy.load("recipe.yaml"), ["exported"])
     >>> sorted(measured.models[0].summary["bpb"])
-    ['wiki']
+    ['own', 'web', 'wiki']
     """
     if stages and (tuple(models) != (BASE,) or out):
         raise UserError("--stages measures the recipe's own run", "leave --model and --out away")

@@ -53,7 +53,8 @@ def export(
     checkpoints. Raises UserError where they are not there, and CheckFailed where the folder that
     was written does not give the checkpoint's logits.
 
-    >>> alloy.export("runs/tiny", "exported", progress=quiet).steps
+    >>> import alloy
+    >>> alloy.export("runs/tiny", "exported").steps
     (12,)
     """
     transformers_logging.disable_progress_bar()
@@ -88,7 +89,8 @@ def merge(
     Models are runs, Hugging Face folders or hub ids; ``share`` is 1 where it is left out with
     ``add``. Raises UserError where their weights do not fit each other.
 
-    >>> merged = alloy.merge("exported", "runs/tiny", "merged", share=0.5, progress=quiet)
+    >>> import alloy
+    >>> merged = alloy.merge("exported", "runs/tiny", "merged", share=0.5)
     >>> merged.record["how"], merged.record["lambda"]
     ('between', 0.5)
     """

@@ -1,7 +1,7 @@
 """What a plan answers: rows, epochs and shares of each phase, rates, disk, memory, arms."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from alloy.planning import DiskUse, RankMemory, StartCell
 from alloy.sweep_record import ArmRepetition
@@ -151,6 +151,10 @@ class PlanResult(Result):
     """None where the number of weights is not known."""
     memory: RankMemory | None
     sweep: PlannedSweep | None
+    remarks: tuple[str, ...] = ()
+    """Lines on the start, memory and disk, warnings among them; no part of ``to_json``."""
+
+    only_saved: ClassVar[frozenset[str]] = frozenset({"remarks"})
 
     def table(self) -> str:
         """The plan for people."""
@@ -174,6 +178,7 @@ class PlanResult(Result):
                 f"learning rate by step: {rates}",
                 f"plan hash {self.plan_hash}",
                 *(self.sweep.lines() if self.sweep else []),
+                *self.remarks,
             ]
         )
 

@@ -1,5 +1,7 @@
 """What a recipe will do, without doing it."""
 
+from dataclasses import replace
+
 from alloy.planning import (
     Planned,
     disk_use,
@@ -33,17 +35,13 @@ def plan(recipe: Recipe) -> PlanResult:
     Nothing is built or written; torch is not loaded. Raises UserError for whatever will be refused
     later, as far as it can be known now.
 
+    >>> import alloy
     >>> planned = alloy.plan(alloy.load("recipe.yaml"))
     >>> planned.steps, planned.tokens
     (12, 3072)
     >>> print(planned.phases[0].sources[0].name)
     own
     """
-    return planned_and_told(recipe)[0]
-
-
-def planned_and_told(recipe: Recipe) -> tuple[PlanResult, list[str]]:
-    """The plan, and lines on its start, memory and disk for people."""
     reached, _ = last_good(run_folder(recipe) / "checkpoints", deep=False)
     if recipe.base is not None and reached is None:
         require_rows_fit(recipe.base, recipe.data)
@@ -55,7 +53,7 @@ def planned_and_told(recipe: Recipe) -> tuple[PlanResult, list[str]]:
         lines.append(found.memory.line(recipe.train.nodes * recipe.train.ranks))
     if found.disk is not None:
         lines += found.disk.lines(many)
-    return found, lines
+    return replace(found, remarks=tuple(lines))
 
 
 def require_built(recipe: Recipe) -> Planned:

@@ -57,9 +57,10 @@ def sweep(recipe: Recipe, *, confirm: bool = False, progress: Progress = to_stde
     for a recipe that has no sweep or cannot be planned, and CheckFailed where there is no share to
     confirm.
 
-    >>> swept = alloy.sweep(alloy.load("sweep.yaml"), progress=quiet)
+    >>> import alloy
+    >>> swept = alloy.sweep(alloy.load("sweep.yaml"))
     >>> [(arm.name, arm.failed) for arm in swept.record.arms]
-    [('general_0', None)]
+    [('general_0.25', None)]
     """
     folder = run_folder(recipe)
     record = run_sweep(recipe, progress)

@@ -11,6 +11,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises UserError for a file that is missing, is no YAML, or has keys that no recipe has.
 
+    >>> import alloy
     >>> recipe = alloy.load("recipe.yaml", ["mix.general=0.5"])
     >>> recipe.mix.general
     0.5

@@ -57,9 +57,10 @@ def report(
     ``out`` is the folder of the report, the sweep's own where left out; ``price`` is of one rank
     for an hour. Raises UserError where a sweep.json is missing or damaged.
 
+    >>> import alloy
     >>> reported = alloy.report("runs/tiny_sweep")
     >>> [arm.name for arm in reported.report.arms]
-    ['general_0']
+    ['general_0.25']
     >>> reported.html.name
     'report.html'
     """

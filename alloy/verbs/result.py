@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -21,18 +21,26 @@ def to_stderr(line: str) -> None:
 class Result:
     """A frozen dataclass that goes to JSON and back."""
 
+    only_saved: ClassVar[frozenset[str]] = frozenset()
+    """Fields that ``save`` writes and ``to_json`` leaves out."""
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values, as `alloy VERB --json` prints them."""
-        return TypeAdapter(type(self)).dump_python(self, mode="json", by_alias=True)
+        told = self._fields()
+        return {key: value for key, value in told.items() if key not in self.only_saved}
 
     def save(self, path: str | Path) -> None:
-        """Write ``to_json`` to a file."""
-        text = json.dumps(self.to_json(), indent=1)
+        """Write all fields to a JSON file."""
+        text = json.dumps(self._fields(), indent=1)
         Path(path).write_text(text + "\n", encoding="utf-8")
+
+    def _fields(self) -> dict[str, Any]:
+        return TypeAdapter(type(self)).dump_python(self, mode="json", by_alias=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what ``save`` wrote. Raises UserError where the file is missing or another's."""
+        """Read what ``save``, or the command with ``--json``, wrote. Raises UserError where the
+        file is missing or another's."""
         try:
             return TypeAdapter(cls).validate_json(Path(path).read_bytes())
         except OSError as error:

@@ -49,7 +49,8 @@ def train(recipe: Recipe, progress: Progress = to_stderr) -> TrainResult:
     Raises UserError for a recipe that cannot be trained, and AlloyError where a rank fails or the
     run is stopped.
 
-    >>> trained = alloy.train(alloy.load("recipe.yaml"), progress=quiet)
+    >>> import alloy
+    >>> trained = alloy.train(alloy.load("recipe.yaml"))
     >>> trained.export
     'runs/tiny/export'
     """
