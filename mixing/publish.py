@@ -18,7 +18,6 @@ def building(store: Path, key: str, progress: Callable[[str], None]) -> Iterator
 
     Another build of the same key is waited for. What killed builds of any key left is removed.
     """
-    (store / ".locks").mkdir(parents=True, exist_ok=True)
     with locked(store, key, progress):
         remove_leftovers(store, key)
         folder = store / f".building-{key}"
@@ -31,14 +30,16 @@ def building(store: Path, key: str, progress: Callable[[str], None]) -> Iterator
 
 
 @contextmanager
-def locked(store: Path, key: str, progress: Callable[[str], None]) -> Iterator[None]:
-    """A lock on the key, waited for."""
+def locked(store: Path, key: str, progress: Callable[[str], None] | None = None) -> Iterator[None]:
+    """A lock on the key, waited for. ``progress`` is told where another build has it."""
+    (store / ".locks").mkdir(parents=True, exist_ok=True)
     # Lock files stay: removing one that another process is about to lock would let two in.
     with open(store / ".locks" / key, "w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress(f"waiting for another build of {key}")
+            if progress is not None:
+                progress(f"waiting for another build of {key}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -5,9 +5,10 @@ Names, notes and labels come from files that anyone may have written. Escaping f
 break a line of a terminal or turn the reading direction of what follows.
 """
 
+import html
 import math
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 MISSING = "–"
@@ -27,10 +28,23 @@ def visible(text: object, limit: int | None = None) -> str:
 
 def escape(text: object) -> str:
     """``visible`` text for an HTML or SVG element or a quoted attribute."""
-    line = visible(text)
-    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        line = line.replace(sign, entity)
-    return line.replace('"', "&quot;").replace("'", "&#39;")
+    return html.escape(visible(text))
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Lines of a table, its columns two spaces apart, as wide as their widest cell.
+
+    Columns in ``left`` are aligned to the left, the others to the right. Every row has as many
+    cells as the first.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
 
 
 def number(value: Any, kind: str) -> str:

@@ -3,21 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from alloy.reports.text import aligned
 from mixing.audit import PackingLedger
 from mixing.corpus import Removed
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
     """Columns aligned by width, the first to the left and the others to the right."""
-    lines = [header, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+    return "\n".join(aligned([header, *rows], left={0}))
 
 
 def phase_table(phases: Iterable[Any], columns: Sequence[tuple[str, str, str]]) -> str:

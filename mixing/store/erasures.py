@@ -7,7 +7,6 @@ the input file, line). A document is erased where its text is the same, in whate
 where it stands at the same line of a file of the same bytes.
 """
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from configs import UserError
-from mixing.publish import replace_file
+from mixing.publish import locked, replace_file
 from mixing.store.store import SourceReader
 
 LIST = ".erased.json"
@@ -104,9 +103,7 @@ def load_erasures(store: Path) -> Erasures:
 
 def add_erasures(store: Path, new: Sequence[Erasure]) -> Erasures:
     """The list with ``new`` added to it, on disk before this returns."""
-    (store / ".locks").mkdir(parents=True, exist_ok=True)
-    with open(store / ".locks" / "erased", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(store, "erased"):
         entries = tuple(dict.fromkeys([*load_erasures(store).entries, *new]))
         tree = {"format": FORMAT, "erased": [asdict(entry) for entry in entries]}
         replace_file(store / LIST, json.dumps(tree, indent=1).encode())

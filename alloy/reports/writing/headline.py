@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from alloy.reports.text import MISSING, number, visible
+from alloy.reports.text import MISSING, aligned, number, visible
 
 Tree = dict[str, Any]
 
@@ -40,21 +40,11 @@ def headline_table(report: Tree) -> str:
 
 
 def _text_table(report: Tree) -> str:
+    """Names and verdicts to the left, numbers to the right."""
     rows: list[list[str]] = [[*_COLUMNS]]
     rows += [_cells(entry) for entry in (report["base"], *report["arms"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(lines)
-
-
-def _aligned(row: list[str], widths: list[int]) -> list[str]:
-    """Names and verdicts to the left, numbers to the right."""
-    left = {0, len(row) - 1}
-    return [
-        cell.ljust(width) if column in left else cell.rjust(width)
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
+    rule = ["-" * max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(aligned([rows[0], rule, *rows[1:]], left={0, len(_COLUMNS) - 1}))
 
 
 def _cells(entry: Tree) -> list[str]:

@@ -23,7 +23,7 @@ from report_sweep import (
 
 from alloy.reports.drawing.axis import linear_axis, share_axis
 from alloy.reports.drawing.labels import Box, beside_point, place_labels
-from alloy.reports.text import number, visible
+from alloy.reports.text import aligned, number, visible
 from alloy.reports.writing.headline import escape_markdown, headline_table
 from alloy.reports.writing.write import write_report
 
@@ -278,6 +278,18 @@ def test_markdown_tables_are_even(whole_sweep: Path, tmp_path: Path) -> None:
 )
 def test_numbers_are_written_one_way(value: float | None, kind: str, text: str) -> None:
     assert number(value, kind) == text
+
+
+def test_columns_of_text_are_aligned() -> None:
+    rows = [["model", "n", "verdict"], ["base", "1,000", ""], ["a long name", "2", "kept"]]
+    assert aligned(rows, left={0, 2}) == [
+        "model            n  verdict",
+        "base         1,000",
+        "a long name      2  kept",
+    ]
+    assert aligned([["a", "b"], ["cc", "ddd"]], left=()) == [" a    b", "cc  ddd"]
+    with pytest.raises(ValueError, match="zip"):
+        aligned([["a", "b"], ["c"]], left={0})
 
 
 def test_visible_text_is_one_line_without_controls() -> None:

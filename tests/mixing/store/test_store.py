@@ -3,6 +3,7 @@
 import multiprocessing
 import random
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from small_tokenizer import small_tokenizer
 
 from configs import UserError
 from mixing.building.build import find_source
-from mixing.publish import building, publish
+from mixing.publish import building, locked, publish
+from mixing.store.erasures import Erasure, add_erasures, load_erasures
 from mixing.store.shards import MANIFEST
 from mixing.store.store import open_source, verify_source
 
@@ -212,6 +214,34 @@ def test_what_killed_builds_left_is_removed_but_living_builds_are_not(tmp_path):
         with building(store, "next", print):
             assert (alive / "x").exists()
     assert not list(store.glob(".building-*"))
+
+
+def test_a_lock_is_waited_for_and_who_waits_is_told(tmp_path):
+    told = []
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path, "key"):
+            waiting = pool.submit(_hold, tmp_path, "key", told.append)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+            assert told == ["waiting for another build of key"]
+        waiting.result(timeout=10)
+
+
+def test_erasures_added_at_once_are_all_kept(tmp_path):
+    entry = Erasure("id", 1, 2, "file", 3)
+    with ThreadPoolExecutor(1) as pool:
+        with locked(tmp_path, "erased"):
+            waiting = pool.submit(add_erasures, tmp_path, [entry])
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+            assert not load_erasures(tmp_path)
+        assert waiting.result(timeout=10).entries == (entry,)
+    assert load_erasures(tmp_path).entries == (entry,)
+
+
+def _hold(store, key, progress):
+    with locked(store, key, progress):
+        pass
 
 
 def test_publishing_is_one_rename(tmp_path):
