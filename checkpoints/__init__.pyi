@@ -1,3 +1,9 @@
+from .base_files import read_header as read_header
+from .base_files import read_object as read_object
+from .base_files import require_model as require_model
+from .base_files import require_no_file as require_no_file
+from .base_files import text_part as text_part
+from .base_files import weight_files as weight_files
 from .claims import claim as claim
 from .claims import claimed_steps as claimed_steps
 from .export import export_folder as export_folder
@@ -27,6 +33,7 @@ from .merge import Weights as Weights
 from .merge import between as between
 from .merge import mean as mean
 from .merge import residual as residual
+from .pretrained import pretrained_model as pretrained_model
 from .retain import to_delete as to_delete
 from .tensors import BUFFERS as BUFFERS
 from .tensors import EXP_AVG as EXP_AVG

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -14,6 +13,7 @@ from transformers import (
 )
 
 from checkpoints.folder import MANIFEST, share_as_folder, sync_folder, sync_tree
+from checkpoints.pretrained import pretrained_model
 from configs import CheckFailed, UserError
 
 LOGIT_TOLERANCE = 1e-5
@@ -86,7 +86,7 @@ def _load_tokenizer(name: str, eos_id: int | list[int] | None) -> PreTrainedToke
 
 
 def _logit_difference(model: PreTrainedModel, folder: Path) -> float:
-    reloaded = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    reloaded = pretrained_model(folder)
     probe = torch.arange(_PROBE_TOKENS).remainder(model.config.get_text_config().vocab_size)[None]
     model.eval()
     with torch.no_grad():

@@ -41,7 +41,14 @@ from evals.records import (
     write_records,
     write_summary,
 )
-from evals.scoring import EvalDocument, compute_dtype, load_folder, require_finite, score_documents
+from evals.scoring import (
+    EvalDocument,
+    Loader,
+    compute_dtype,
+    load_folder,
+    require_finite,
+    score_documents,
+)
 from evals.summarize import score_tables
 
 Progress = Callable[[str], None]
@@ -56,10 +63,10 @@ def evaluate_model(
     out: Path,
     name: str,
     progress: Progress,
+    load: Loader,
     *,
     seq_len: int | None = None,
     start_id: int | None = None,
-    trust_remote_code: bool = False,
     decontaminated: Mapping[str, Mapping[str, Any] | None] | None = None,
     published: Sequence[Mapping[str, Any]] = (),
     caveats: Sequence[str] = (),
@@ -71,7 +78,7 @@ def evaluate_model(
     task. ``seq_len`` and ``start_id`` are those of ``bpb.score_documents``. ``decontaminated``
     has, for each eval that was kept out of the training corpus, the record of it; it and
     ``caveats`` go into the summary, and ``published`` scores (see ``beside_published``) beside the
-    measured ones. The model is loaded once: fp32 on the CPU, bf16 on a GPU.
+    measured ones. The model is loaded once, by ``load``: fp32 on the CPU, bf16 on a GPU.
     Raises UserError for input that cannot be scored, before the model is loaded.
     """
     asked = _asked(evals, documents)
@@ -91,7 +98,7 @@ def evaluate_model(
         return known | context | {"name": name, "model": str(model_folder)}
     discard(out)
     parts, seconds = Parts(out, key), dict[str, float]()
-    model, tokenizer = load_folder(model_folder, trust_remote_code)
+    model, tokenizer = load_folder(model_folder, load)
     records = _measure(model, tokenizer, evals, asked, settings, parts, seconds, progress)
     summary: Tree = {"name": name, "model": str(model_folder)} | context | asdict(key)
     summary |= {"dtype": settings["dtype"], "settings": settings}

@@ -26,8 +26,8 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with domain.jsonl, general.jsonl, retention.jsonl, and tokenizer.json and
-    config.json, by which it is also a base of which no weights are asked."""
+    """A folder with domain.jsonl, general.jsonl, retention.jsonl, and tokenizer.json, config.json
+    and a file of no weights, by which it is also a base that can be planned."""
     folder = tmp_path_factory.mktemp("tiny")
     rng = random.Random(7)
     for name, documents, longest in (
@@ -39,6 +39,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     train_tokenizer(folder / "tokenizer.json")
     (folder / "config.json").write_text('{"model_type": "llama", "vocab_size": 400}')
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     return folder
 
 

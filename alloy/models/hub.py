@@ -7,7 +7,7 @@ from httpx2 import HTTPError
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from checkpoints import is_alloy
+from checkpoints import is_alloy, require_model, require_no_file, weight_files
 from configs import UserError
 
 _DESCRIPTION = ("*.json", "tokenizer*", "*.model", "*.txt", "*.jinja")
@@ -18,8 +18,8 @@ def local_model(model: str, revision: str | None, weights: bool) -> Path:
     """The folder of ``model``: itself where it is one, else its snapshot from the hub.
 
     ``weights`` also fetches the safetensors files; pickled weights are never fetched. Raises
-    UserError for a folder that is no model, and where there is neither such a folder nor such a
-    revision on the hub.
+    UserError where there is neither such a folder nor such a revision on the hub, and for a model
+    that cannot be trained, by its config and, where its weights are here, by their headers.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -28,12 +28,23 @@ def local_model(model: str, revision: str | None, weights: bool) -> Path:
                 f"{model} is a folder, which has no revision '{revision}'",
                 "leave the revision out, or give a hub id",
             )
-        if not (folder / "config.json").is_file() and not is_alloy(folder):
-            raise UserError(
-                f"{model} is a folder without config.json, so no model",
-                "give a Hugging Face folder, the folder of an Alloy run, or a hub id",
-            )
+        if is_alloy(folder):
+            return folder
+        _require_trainable(folder, weights=True)
         return folder
+    require_no_file(folder)
+    found = _snapshot(model, revision, weights)
+    _require_trainable(found, weights)
+    return found
+
+
+def _require_trainable(folder: Path, weights: bool) -> None:
+    require_model(folder)
+    if weights:
+        weight_files(folder)
+
+
+def _snapshot(model: str, revision: str | None, weights: bool) -> Path:
     patterns = [*_DESCRIPTION, *(_WEIGHTS if weights else ())]
     try:
         return Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
@@ -42,7 +53,7 @@ def local_model(model: str, revision: str | None, weights: bool) -> Path:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "not reachable"
         raise UserError(
             f"{model}{at}: no such folder, and not to be had from the hub: {reason}",
-            _nearest_folder(folder) or "check the name and the revision",
+            _nearest_folder(Path(model)) or "check the name and the revision",
         ) from None
 
 
@@ -59,7 +70,7 @@ def local_tokenizer(name: str) -> str:
     if path.exists():
         return str(path.absolute())  # a file of the hub's cache is a link: its target has no name
     repo, _, revision = name.partition("@")
-    return str(local_model(repo, revision or None, weights=False).absolute())
+    return str(_snapshot(repo, revision or None, weights=False).absolute())
 
 
 def hugging_face_folder(model: str, revision: str | None) -> Path:

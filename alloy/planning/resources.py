@@ -1,15 +1,12 @@
 """What a run takes of disk and memory, told from its plan and its base without loading a model."""
 
-import json
-import math
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alloy.models import local_model
 from alloy.planning.starting import StartPoint, run_folder
-from checkpoints import Checkpoint, chosen, is_alloy
+from checkpoints import Checkpoint, chosen, is_alloy, read_header, weight_files
 from configs import Recipe, Train
 from mixing.blend import Plan
 from pretrain.model import states
@@ -116,22 +113,15 @@ def weights_of(start: StartPoint, reached: Checkpoint | None) -> int | None:
     folder = Path(base.model)
     if is_alloy(folder):
         return _of_checkpoint(chosen(folder, base.step, deep=False))
-    stored = sorted(local_model(base.model, base.revision, weights=False).glob("*.safetensors"))
-    return sum(_numbers(stored)) if stored else None
+    found = local_model(base.model, base.revision, weights=False)
+    fetched = any(found.glob("*.safetensors"))
+    return weight_files(found).numel if fetched else None
 
 
 def _of_checkpoint(checkpoint: Checkpoint) -> int:
-    return sum(_numbers(checkpoint.path.glob("*.safetensors"), prefix="weights/"))
-
-
-def _numbers(files: Iterable[Path], prefix: str = "") -> Iterable[int]:
-    """How many numbers each tensor has that is named so, from the headers alone."""
-    for path in files:
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        for name, entry in header.items():
-            if name.startswith(prefix) and name != "__metadata__":
-                yield math.prod(entry["shape"])
+    files = checkpoint.path.glob("*.safetensors")
+    tensors = (pair for path in files for pair in read_header(path).items())
+    return sum(header.numel for name, header in tensors if name.startswith("weights/"))
 
 
 def _free(run: Path) -> int:

@@ -3,7 +3,6 @@
 {weights | weights+moments} x {rate continued | re-warmed | given} x {counters kept | reset}
 """
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from alloy.models import habits, known_model, local_model
 from alloy.planning.planning import Planned
 from alloy.planning.starting import StartPoint
-from checkpoints import Checkpoint, chosen, is_alloy, read_json
+from checkpoints import Checkpoint, chosen, is_alloy, read_object, text_part
 from configs import Base, Data, UserError
 from mixing.blend import Plan
 from pretrain.model import require_positions
@@ -75,8 +74,8 @@ def require_rows_fit(base: Base, data: Data) -> None:
     base, where its config is to be had. Raises UserError; the ranks ask the model itself."""
     config = base.architecture or {}
     if base.model is not None:
-        config = read_json(_model_folder(base, base.model) / "config.json")
-    text = config.get("text_config", config)
+        config = read_object(_model_folder(base, base.model) / "config.json")
+    text = text_part(config)
     require_positions(data.seq_len, text.get("max_position_embeddings", text.get("n_positions")))
 
 
@@ -144,7 +143,7 @@ def start_lines(planned: Planned, reached: Checkpoint | None = None) -> list[str
 
 def has_chat_template(folder: Path) -> bool:
     path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    config = read_object(path) if path.is_file() else {}
     return "chat_template" in config or (folder / "chat_template.jinja").is_file()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alloy.models import local_model
 from alloy.planning.starting import begun
-from checkpoints import JOB, is_alloy, read_json, run_of
+from checkpoints import JOB, is_alloy, read_json, read_object, run_of, text_part
 from configs import Recipe, UserError
 from mixing.tokens import TokenizerFile, load_tokenizer
 
@@ -64,10 +64,6 @@ def _is_here(tokenizer: str) -> bool:
     return Path(tokenizer).expanduser().exists()
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
-
-
 def _check_base(folder: Path, tokenizer: TokenizerFile, name: str) -> None:
     own = _own_tokenizer(folder)
     if own is not None and own != name:
@@ -80,7 +76,7 @@ def _check_base(folder: Path, tokenizer: TokenizerFile, name: str) -> None:
             )
     config = next((p for p in (folder, folder / "export") if (p / "config.json").is_file()), None)
     if config is not None:
-        rows = json.loads(_text(config / "config.json")).get("vocab_size")
+        rows = text_part(read_object(config / "config.json")).get("vocab_size")
         if isinstance(rows, int) and tokenizer.vocab_size > rows:
             raise UserError(
                 f"tokenizer {name} has ids up to {tokenizer.vocab_size - 1}, the embedding of "

@@ -9,6 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 from alloy.models import published_scores
 from alloy.planning import Planned, by_task
+from checkpoints import pretrained_model
 from configs import Recipe, UserError
 from evals.domain import load_rows, template_use
 from evals.evaluate import evaluate_model
@@ -45,6 +46,7 @@ def measure(
         out,
         name,
         _sparsely(name, show),
+        pretrained_model,
         seq_len=recipe.data.seq_len,
         start_id=tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id,
         decontaminated=by_task(recipe.evals, corpus.removed),

@@ -34,6 +34,7 @@ from checkpoints import (
     is_alloy,
     mean,
     open_checkpoint,
+    pretrained_model,
     problems,
     read_tensors,
     require_replaceable,
@@ -43,7 +44,7 @@ from checkpoints import (
     write_json,
 )
 from configs import UserError
-from pretrain.model import model_from, pretrained_model, unfilled_model
+from pretrain.model import model_from, unfilled_model
 
 RECORD = "merge.json"
 
@@ -63,7 +64,7 @@ class Part:
         """In memory, in fp32."""
         if isinstance(self.source, Checkpoint):
             return model_from(self.source)
-        return pretrained_model(str(self.source))
+        return pretrained_model(self.source)
 
     def mapped(self) -> tuple[Weights, PreTrainedModel]:
         """Its weights as they lie in its files, and a model for what else is known of it, which
@@ -72,7 +73,7 @@ class Part:
             with torch.device("meta"):
                 model = unfilled_model(self.source)
             return dict(read_tensors(self.source, WEIGHTS)), model
-        model = pretrained_model(str(self.source), as_stored=True)
+        model = pretrained_model(self.source, dtype=None)
         return _weights(model), model
 
 

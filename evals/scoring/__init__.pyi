@@ -10,6 +10,7 @@ from .encoding import encode as encode
 from .encoding import encode_options as encode_options
 from .generate import Answer as Answer
 from .generate import answer_all as answer_all
+from .model_state import Loader as Loader
 from .model_state import compute_dtype as compute_dtype
 from .model_state import context_tokens as context_tokens
 from .model_state import forward_tokens as forward_tokens

@@ -1,16 +1,20 @@
 """What every scorer needs of a live model: its state untouched, and the length of its context."""
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from configs import CheckFailed, UserError
+
+Loader = Callable[[Path, torch.dtype], torch.nn.Module]
+"""The model of a Hugging Face folder, in a type. Handed in: weights are loaded in one place of the
+product, by one set of rules, and that is not here."""
 
 
 @contextmanager
@@ -67,19 +71,12 @@ def compute_dtype() -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_available() else torch.float32
 
 
-def load_folder(folder: Path, trust_remote_code: bool = False) -> tuple[Any, Any]:
+def load_folder(folder: Path, load: Loader) -> tuple[Any, Any]:
     """(model, tokenizer) of a Hugging Face folder, in ``compute_dtype``, with SDPA attention
     where the model has it (soft-capped attention has not)."""
-    if not (folder / "config.json").exists():
-        raise UserError(f"{folder}: no config.json", "give a folder in Hugging Face's format")
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=compute_dtype(),
-        local_files_only=True,
-        trust_remote_code=trust_remote_code,
-    )
+    model: Any = load(folder, compute_dtype())
     tokenizer = AutoTokenizer.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=trust_remote_code
+        folder, local_files_only=True, trust_remote_code=False
     )
     require_end_of_text(tokenizer, str(folder))
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer

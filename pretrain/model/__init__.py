@@ -1,8 +1,7 @@
 """A base checkpoint as a module, and what its architecture allows and costs.
 
-    Base ─▶ pretrained | architecture ─▶ model ─▶ attention      config ─▶ positions, flops, memory
+    Base ─▶ architecture ─▶ model ─▶ attention      config ─▶ positions, flops, memory
 
-pretrained.py    a Hugging Face folder as a model, whole or refused
 architecture.py  the config of random weights, with no key that its class does not know
 model.py         a Hugging Face causal LM from a folder, the hub, random weights or a checkpoint
 attention.py     which implementation of attention, and documents kept apart

@@ -19,5 +19,4 @@ from .model import resume_start as resume_start
 from .model import run_start as run_start
 from .model import unfilled_model as unfilled_model
 from .positions import require_positions as require_positions
-from .pretrained import pretrained_model as pretrained_model
 from .transfer import on_device as on_device

@@ -23,11 +23,11 @@ from checkpoints import (
     chosen,
     is_alloy,
     persistent_buffers,
+    pretrained_model,
     read_tensors,
 )
 from configs import Base, UserError
 from pretrain.model.architecture import architecture_config, refused
-from pretrain.model.pretrained import pretrained_model
 
 _RESIDUAL_OUTPUTS = (
     *("o_proj.weight", "down_proj.weight"),  # Llama and its kin
@@ -99,7 +99,7 @@ def model_from(checkpoint: Checkpoint) -> PreTrainedModel:
 def _as_stored(name: str) -> PreTrainedModel:
     """A Hugging Face folder's weights in their own type, in a model that computed its tables in
     fp32: transformers would compute them too in the type of the weights."""
-    loaded = pretrained_model(name, as_stored=True)
+    loaded = pretrained_model(name, dtype=None)
     model = _unfilled(loaded.config)
     model.generation_config = loaded.generation_config
     weights, buffers = dict(loaded.named_parameters()), persistent_buffers(loaded)

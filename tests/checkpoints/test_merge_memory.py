@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from alloy.runs import merging
 from alloy.runs.merging import average_steps, merge_between, merge_residual, open_part
+from checkpoints import pretrained_model
 from checkpoints.merge import between, mean, residual
 from configs import UserError
-from pretrain.model.pretrained import pretrained_model
 
 Weights = dict[str, torch.Tensor]
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from eval_helpers import make_documents, silent, tiny_model, tiny_tokenizer, write_exam
 
+from checkpoints import pretrained_model
 from configs.errors import CheckFailed, UserError
 from configs.evals import DomainTask, Evals, MmluTask
 from evals.evaluate import evaluate_model
@@ -62,7 +63,9 @@ def evals(tmp_path):
 
 def run(model_folder, evals, out, documents=None, **options):
     documents = make_documents([4, 20]) if documents is None else documents
-    return evaluate_model(model_folder, evals, documents, out, "base", silent, **options)
+    return evaluate_model(
+        model_folder, evals, documents, out, "base", silent, pretrained_model, **options
+    )
 
 
 def test_summary_has_the_documented_keys(model_folder, evals, tmp_path):
@@ -208,7 +211,9 @@ def test_a_finished_evaluation_is_reused_wherever_the_model_lies(model_folder, e
     first = run(model_folder, evals, out)
     stamp = (out / "exam.jsonl").stat().st_mtime_ns
     moved = model_folder.rename(tmp_path / "elsewhere")
-    second = evaluate_model(moved, evals, make_documents([4, 20]), out, "again", told.append)
+    second = evaluate_model(
+        moved, evals, make_documents([4, 20]), out, "again", told.append, pretrained_model
+    )
     assert told == ["again: already evaluated"]
     assert second == first | {"name": "again", "model": str(moved)}
     assert (out / "exam.jsonl").stat().st_mtime_ns == stamp
@@ -250,7 +255,7 @@ def test_anything_that_decides_a_number_redoes_it(model_folder, evals, tmp_path,
         case "file":
             (out / "bpb.jsonl").unlink()
     told = []
-    evaluate_model(model_folder, evals, documents, out, "base", told.append)
+    evaluate_model(model_folder, evals, documents, out, "base", told.append, pretrained_model)
     assert "base: already evaluated" not in told
     assert told
 

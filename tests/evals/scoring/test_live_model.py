@@ -10,6 +10,7 @@ import torch
 from eval_helpers import silent, tiny_model, tiny_tokenizer, write_exam
 from one_rank import joined
 
+from checkpoints import pretrained_model
 from configs import Train
 from configs.evals import MmluTask
 from evals.exam.exam_records import score_exam
@@ -65,7 +66,7 @@ def test_a_folder_scores_as_the_live_model(tmp_path):
     live, tokenizer = tiny_model("qwen3", attention_dropout=0.1).train(), tiny_tokenizer()
     live.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    loaded, its_tokenizer = load_folder(tmp_path / "model")
+    loaded, its_tokenizer = load_folder(tmp_path / "model", pretrained_model)
     live = live.to(device=loaded.device, dtype=loaded.dtype)
     for form in ("letter", "cloze"):
         ours, theirs = (

@@ -9,6 +9,7 @@ import pytest
 from eval_helpers import WORDS, require_data, silent, tiny_model, tiny_tokenizer
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from checkpoints import pretrained_model
 from configs.errors import UserError
 from configs.evals import Evals, LmEvalTask
 from evals.evaluate import evaluate_model
@@ -137,7 +138,9 @@ def test_named_tasks_are_part_of_an_evaluation(tmp_path):
     evals = Evals(lm_eval=(LmEvalTask(name="arc_easy", path=path),), bootstrap=10)
 
     def run(told=silent):
-        return evaluate_model(tmp_path / "model", evals, [], tmp_path / "out", "m", told)
+        return evaluate_model(
+            tmp_path / "model", evals, [], tmp_path / "out", "m", told, pretrained_model
+        )
 
     summary = run()
     assert summary["lm_eval"]["arc_easy"]["n"] == 14
@@ -198,7 +201,9 @@ def test_ifeval_runs_from_a_folder_of_nltk_or_is_refused_before_a_model_is_loade
     rows[1]["kwargs"] = [{"relation": "at least", "num_words": 5000}]
     task = LmEvalTask(name="ifeval", path=write(tmp_path / "rows.jsonl", rows))
     with pytest.raises(UserError, match="nltk's punkt_tab, which is not in any folder") as error:
-        evaluate_model(tmp_path / "none", Evals(lm_eval=(task,)), [], tmp_path, "m", silent)
+        evaluate_model(
+            tmp_path / "none", Evals(lm_eval=(task,)), [], tmp_path, "m", silent, pretrained_model
+        )
     assert "evals.lm_eval[].nltk_data" in (error.value.hint or "")
     away = task.model_copy(update={"nltk_data": str(tmp_path / "away")})
     with pytest.raises(UserError, match=r"which is not in .*/away or any folder"):

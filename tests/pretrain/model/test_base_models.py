@@ -23,13 +23,14 @@ from alloy.models import hub
 from alloy.runs.merging import average_last, merge_between, merge_residual, open_part
 from checkpoints.export import LOGIT_TOLERANCE
 from checkpoints.folder import chosen
+from checkpoints.pretrained import pretrained_model
 from checkpoints.tensors import BUFFERS, EXP_AVG, read_tensors
 from configs import Base, UserError
 from mixing.tokens.tokenizer import load_tokenizer
 from pretrain.engine.engine import Engine
 from pretrain.job import JOB, read_job
 from pretrain.model.architecture import architecture_config
-from pretrain.model.model import load_start, model_from, pretrained_model
+from pretrain.model.model import load_start, model_from
 
 STEP_TOKENS = 8 * 32
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
@@ -201,7 +202,7 @@ def test_bases_that_are_no_causal_models(tiny: Path, tmp_path: Path) -> None:
     weights = (cut / "model.safetensors").read_bytes()
     (cut / "model.safetensors").write_bytes(weights[:-100])
     (base / "config.json").write_text(json.dumps({"model_type": "t5"}))
-    for folder, message in ((base, "Unrecognized configuration class"), (cut, "incomplete")):
+    for folder, message in ((base, "'t5' is no causal language model"), (cut, "incomplete")):
         with pytest.raises(UserError, match=message):
             pretrained_model(str(folder))
 
