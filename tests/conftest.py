@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from places import ALLOY, HELPERS, SHARED_DATA
 from report_sweep import Tree, load, write_sweep
-from tiny import random_row, train_tokenizer
+from tiny import random_row, train_tokenizer, write_base
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +38,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [random_row(name, i, rng, longest) for i in range(documents)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     train_tokenizer(folder / "tokenizer.json")
-    (folder / "config.json").write_text('{"model_type": "llama", "vocab_size": 400}')
-    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    write_base(folder, vocab_size=400)
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import tiny_recipe, train_tokenizer, write_recipe
+from tiny import tiny_recipe, train_tokenizer, write_base, write_recipe
 
 Alloy = Callable[..., Any]
 
@@ -63,8 +63,7 @@ def test_source_that_is_too_small(tiny: Path, tmp_path: Path, alloy: Alloy) -> N
 
 def test_tokenizer_that_is_not_the_base_s(tiny: Path, tmp_path: Path, alloy: Alloy) -> None:
     base = tmp_path / "base"
-    base.mkdir()
-    (base / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 30}))
+    write_base(base, vocab_size=30)
     tree = tiny_recipe(tiny, tmp_path, base={"model": str(base)})
     recipe = write_recipe(tmp_path / "r.yaml", tree)
     refused(alloy("plan", recipe), "embedding", "30 rows")

@@ -13,6 +13,7 @@ import torch
 from places import ROOT
 from rooms import PACKAGES, imports, modules, parsed
 from safetensors.torch import load_file, save_file
+from tiny import tiny_recipe, write_base, write_recipe
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -29,6 +30,7 @@ from pretrain.model import load_start
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
 LLAMA = {**SIZES, "num_attention_heads": 2, "vocab_size": 400, "eos_token_id": 0}
 Tensors = dict[str, torch.Tensor]
+LOADS = re.compile(r"Model\w*\.from_pretrained|torch\.load\b")
 
 
 def made(folder: Path, **keys: Any) -> Path:
@@ -93,9 +95,7 @@ def test_weights_are_loaded_in_one_place() -> None:
     for package in PACKAGES:
         for path in modules(package):
             text = path.read_text(encoding="utf-8")
-            if re.search(
-                r"AutoModel\w*\.from_pretrained|\w*Model\.from_pretrained|torch\.load", text
-            ):
+            if LOADS.search(text):
                 found.add(path.relative_to(ROOT).as_posix())
             for module, name in imports(path):
                 assert (module, name) != ("safetensors.torch", "load_file"), path
@@ -152,7 +152,7 @@ def test_mixed_types_are_loaded_without_rounding(base: Path) -> None:
 
 def test_padded_embeddings(base: Path) -> None:
     assert load_start(Base(model=str(base)), 300, 0, 1).model.config.vocab_size == 400
-    with pytest.raises(UserError, match="ids up to 400, the embedding of .* 400 rows"):
+    with pytest.raises(UserError, match=r"ids up to 400, the embedding of .* 400 rows"):
         load_start(Base(model=str(base)), 401, 0, 1)
 
 
@@ -298,6 +298,21 @@ def test_what_cannot_be_trained(case: str, base: Path) -> None:
     refused_everywhere(base, message)
 
 
+def test_plan_and_train_refuse_before_anything_is_built(
+    tiny: Path, tmp_path: Path, alloy: Callable[..., Any]
+) -> None:
+    write_base(tmp_path / "base", vocab_size=400, quantization_config={"quant_method": "awq"})
+    tree = tiny_recipe(tiny, tmp_path / "runs", base={"model": str(tmp_path / "base")})
+    recipe = write_recipe(tmp_path / "recipe.yaml", tree)
+    for verb in ("plan", "build", "train"):
+        done = alloy(verb, recipe)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 2
+        assert "quantised (awq)" in done.stderr
+        assert "hint: " in done.stderr
+    assert not (tmp_path / "runs/store").exists()
+
+
 def test_a_native_class_with_code_beside_it_is_native(base: Path) -> None:
     """As Phi-3's: transformers has the class since."""
     configure(base, auto_map=REMOTE)
@@ -340,7 +355,7 @@ def test_damaged_descriptions(cases: int, base: Path) -> None:
     """One line or a model: never anything else that is raised."""
     (base / "tokenizer_config.json").write_text('{"eos_token": "x", "chat_template": "{{ x }}"}')
     whole = {name: (base / name).read_text() for name in DESCRIPTIONS}
-    rng, refused = random.Random(5), 0
+    rng, refused = random.Random(5), list[str]()
     data = Data.model_construct(seq_len=32)
     for case in range(cases):
         name = DESCRIPTIONS[case % 3]
@@ -350,7 +365,7 @@ def test_damaged_descriptions(cases: int, base: Path) -> None:
             has_chat_template(base)
             load_start(Base(model=str(base)), 300, 0, 1)
         except UserError as error:
-            refused += 1
-            assert "\n" not in error.message
+            refused.append(error.message)
         (base / name).write_text(whole[name])
-    assert 0.2 * cases < refused < cases
+    assert 0.2 * cases < len(refused) < cases
+    assert not [message for message in refused if "\n" in message]

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 import torch
 from one_rank import joined
-from tiny import tiny_recipe
+from tiny import tiny_recipe, write_base
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from alloy.models import hub
@@ -214,7 +214,7 @@ def one_rank() -> Any:
 def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An exam, a domain test, a damaged source and a model beside the tiny corpus; the folder
     itself is a base by its config."""
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    write_base(tmp_path)
     for split, rows in (("test", 6), ("dev", 5)):
         (tmp_path / "exam" / split).mkdir(parents=True)
         for subject in ("rivers", "stones"):

@@ -1,5 +1,6 @@
 """A tiny recipe over a tiny corpus and its tokenizer; what `tiny` of conftest.py is made of."""
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ def train_tokenizer(path: Path) -> None:
     )
     tokenizer.train_from_iterator([" ".join(WORDS)] * 4, trainer)
     tokenizer.save(str(path))
+
+
+def write_base(folder: Path, **config: Any) -> None:
+    """A base that can be planned but not trained: a config, and a file of no weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
 
 
 def random_row(name: str, index: int, rng: random.Random, longest: int) -> dict[str, str]:

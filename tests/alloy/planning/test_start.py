@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from one_rank import joined, rows_of, train_here
-from tiny import tiny_recipe, write_recipe
+from tiny import tiny_recipe, write_base, write_recipe
 
 from alloy.models import catalog as catalog_file
 from alloy.models import hub
@@ -220,8 +220,7 @@ def test_rows_over_the_positions_are_refused_before_anything_is_built(
     config: dict[str, Any], tiny: Path, tmp_path: Path, alloy: Any
 ) -> None:
     base = tmp_path / "base"
-    base.mkdir()
-    (base / "config.json").write_text(json.dumps(config))
+    write_base(base, **config)
     recipe = write_recipe(
         tmp_path / "r.yaml", tiny_recipe(tiny, tmp_path / "runs", base={"model": str(base)})
     )
