@@ -26,7 +26,7 @@ class Budget(Section):
     """Largest rise of bits-per-byte on retention text."""
     domain_f1: Annotated[float, Field(gt=0)] | None = None
     """Largest loss of domain F1 (0 to 1) against the arm of a sweep with the least general text:
-    what mixing may cost. The control and the saturation run are not judged by it."""
+    what mixing may cost. That arm, the control and the saturation run are not judged by it."""
     tasks: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Largest drop of any task of ``evals.domain`` or ``evals.lm_eval``, by its name, in points
     (hundredths) of its headline against the base."""
@@ -85,7 +85,20 @@ class Recipe(Section):
             raise ValueError(
                 f"budget.tasks names '{unknown[0]}'; valid names: {', '.join(tasks) or 'none'}"
             )
+        _require_measured(self.budget, self)
         return self
+
+
+def _require_measured(budget: Budget, recipe: "Recipe") -> None:
+    """What a budget is on must be measured: what is not measured is never kept."""
+    retention = any(source.role == "retention" for source in recipe.data.sources)
+    for name, allowed, measured, missing in (
+        ("mmlu_points", budget.mmlu_points, recipe.evals.mmlu, "evals.mmlu"),
+        ("domain_f1", budget.domain_f1, recipe.evals.domain, "a task of evals.domain"),
+        ("retention_bpb", budget.retention_bpb, retention, "a source with role: retention"),
+    ):
+        if allowed is not None and not measured:
+            raise ValueError(f"budget.{name} is judged on {missing}, which the recipe has not")
 
 
 def _require_evals(asked: tuple[str, ...], names: tuple[str, ...]) -> None:

@@ -40,6 +40,16 @@ WORDS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class F1Cost:
+    """F1 of an arm against the arm with the least general text."""
+
+    change: Tree | None
+    """None where one of the two has no records."""
+    missing: str = ""
+    """Then which."""
+
+
 def budget_title(judged: Tree) -> str:
     """What a verdict is on, in words."""
     title = WORDS[judged["budget"]].title
@@ -56,13 +66,14 @@ def verdicts(
     base: Tree,
     change: Tree,
     budget: Tree,
-    f1_cost: Tree | None = None,
+    f1_cost: F1Cost | None = None,
     tasks: Mapping[str, Tree | None] | None = None,
 ) -> list[Tree]:
     """One verdict a budget that is set; drops and bounds are in the budget's own unit.
 
-    ``f1_cost`` is the change of F1 against the least general arm; None: not judged by it.
-    ``tasks`` are the changes of single tasks against the base.
+    ``f1_cost`` is the change of F1 against the least general arm, None for models of which mixing
+    cannot cost F1: that arm itself and the control. ``tasks`` are the changes of single tasks
+    against the base. A budget that cannot be judged is inconclusive, with the reason.
     """
     found = []
     if budget["mmlu_points"] is not None:
@@ -70,20 +81,25 @@ def verdicts(
     if budget["retention_bpb"] is not None:
         found.append(_retention_verdict(change["retention_bpb"], budget["retention_bpb"]))
     if budget["domain_f1"] is not None and f1_cost is not None:
-        found.append(
-            _verdict(
-                "domain_f1",
-                budget["domain_f1"],
-                drop=0.0 - f1_cost["change"],
-                lower=f1_cost["drop_lower"],
-                upper=f1_cost["drop_upper"],
-                detectable=f1_cost["detectable"],
-            )
-        )
+        found.append(_f1_verdict(f1_cost, budget["domain_f1"]))
     for allowed in budget["tasks"] or ():
         judged = _points_verdict("tasks", (tasks or {}).get(allowed["task"]), allowed["points"])
         found.append({**judged, "task": allowed["task"]})
     return found
+
+
+def _f1_verdict(cost: F1Cost, allowed: float) -> Tree:
+    """Whether mixing costs at most ``allowed`` of F1."""
+    if cost.change is None:
+        return _undecided("domain_f1", allowed, cost.missing)
+    return _verdict(
+        "domain_f1",
+        allowed,
+        drop=0.0 - cost.change["change"],
+        lower=cost.change["drop_lower"],
+        upper=cost.change["drop_upper"],
+        detectable=cost.change["detectable"],
+    )
 
 
 def exam_verdict(base: Tree, change: Tree | None, allowed: float) -> Tree:

@@ -7,7 +7,7 @@ the views compute nothing.
 from collections.abc import Sequence
 from typing import Any
 
-from alloy.reports.judging.budgets import WORDS, exam_verdict, overall, saturation, verdicts
+from alloy.reports.judging.budgets import WORDS, F1Cost, exam_verdict, overall, saturation, verdicts
 from alloy.reports.judging.caveats import caveats
 from alloy.reports.judging.compare import (
     change_against_base,
@@ -138,18 +138,26 @@ def _arm_entry(
     return fields, _told(spec.name, entry, contradictions)
 
 
-def _f1_cost(records: Records, entry: Entry) -> Tree | None:
-    """F1 against the arm with the least general text; None for it, and where it is no matter."""
-    task = next(iter(records.base.domain), None)
-    judged = [(_arm_spec(arm), arm) for arm in records.arms if task in arm.domain]
-    judged = [(s.general_share or 0.0, arm) for s, arm in judged if s.kind == "arm"]
+def _f1_cost(records: Records, entry: Entry) -> F1Cost | None:
+    """F1 against the arm with the least general text, which is told by the sweep, whether it has
+    records or not; None for that arm, for the control, and for shortened runs of the first arm."""
     own = _arm_spec(entry)
-    if task is None or not judged or own.kind not in ("arm", "confirm"):
+    arms = [arm for arm in records.arms if _arm_spec(arm).kind == "arm"]
+    if own.kind in ("control", "saturation") or not arms:
         return None
-    share, least = min(judged, key=lambda pair: pair[0])
-    if (own.general_share or 0.0) <= share:
+    least = min(arms, key=lambda arm: _arm_spec(arm).general_share or 0.0)
+    share = _arm_spec(least).general_share or 0.0
+    if own.general_share is not None and own.general_share <= share:
         return None
-    return f1_change(least.domain[task], entry.domain.get(task, ()), records.resamples)
+    task = next(iter(records.base.domain), None)
+    if task is None:
+        return F1Cost(change=None, missing="the base was measured on no domain task")
+    for name, rows in ((_arm_spec(least).name, least.domain), (own.name, entry.domain)):
+        if not rows.get(task):
+            return F1Cost(change=None, missing=f"{name} has no records of {task}")
+    change = f1_change(least.domain[task], entry.domain[task], records.resamples)
+    missing = f"{_arm_spec(least).name} and {own.name} answered no row of {task} both"
+    return F1Cost(change=change, missing=missing)
 
 
 def _arm_spec(entry: Entry) -> ArmEntry:

@@ -72,6 +72,8 @@ class Summary(Record):
     decontaminated: dict[str, dict[str, Any] | None] = {}
     published: tuple[PublishedRow, ...] = ()
     caveats: tuple[str, ...] = ()
+    files: dict[str, str] = {}
+    """sha256 of each record file, as the evaluation wrote it."""
     bpb: dict[str, BpbSummary] = {}
 
 

@@ -5,6 +5,7 @@ the report prints. Only ``sweep.json`` itself must be there and whole. A record 
 line is not used at all: the scores of the other lines would look complete and be wrong.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -85,6 +86,7 @@ def read_entry(folder: Path, spec: BaseEntry | ArmEntry) -> Entry:
     failed = isinstance(spec, ArmEntry) and spec.failed is not None
     summary = None if failed else reader.tree(f"{spec.eval}/summary.json", Summary)
     summary = summary or Summary()
+    reader.hashes = {f"{spec.eval}/{name}": digest for name, digest in summary.files.items()}
     run = spec.run
     return Entry(
         spec=spec,
@@ -108,6 +110,8 @@ class _Reader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.hashes: dict[str, str] = {}
+        """sha256 of files, by name, where it is known."""
         self.problems: list[str] = []
 
     def tree(self, name: str, shape: type[Shape]) -> Shape | None:
@@ -128,6 +132,9 @@ class _Reader:
             return ()
         raw = self._bytes(name)
         if raw is None:
+            return ()
+        if name in self.hashes and hashlib.sha256(raw).hexdigest() != self.hashes[name]:
+            self._refuse(f"{name} is not what the evaluation wrote; the file is not used")
             return ()
         found = []
         for number, line in enumerate(raw.split(b"\n"), start=1):
