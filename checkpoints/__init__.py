@@ -4,15 +4,15 @@
     folder ─▶ verified Checkpoint ─▶ training state | Hugging Face folder
     Hugging Face folder ─▶ base_files (looked at) ─▶ pretrained (loaded)
 
-folder.py   staging folder, manifest with sizes and sha256, one rename; verification; last good one
-tensors.py  which rank writes which parameter, buffers, and reading them back by name
-retain.py   which checkpoints a policy keeps
-claims.py   which of them branches that have saved nothing yet start from
-merge.py    weights between two models, a residual added, the mean of several
-base_files.py   the files of a Hugging Face folder: what can be loaded, without torch
-model_types.py  which model_types are causal LMs of transformers, without importing it
-pretrained.py   weights from a Hugging Face folder, the only place that loads them
-export.py   Hugging Face folder from a checkpoint's fp32 weights, proved by reloading it
+folder.py       stages, hashes, publishes by one rename; verifies; finds the last good
+tensors.py      divides parameters among ranks; writes and reads them by name
+retain.py       decides which checkpoints are kept
+claims.py       notes which checkpoints branches start from, until they have their own
+merge.py        blends weights: between two models, with a residual, or the mean of several
+base_files.py   looks at a Hugging Face folder and refuses what cannot be loaded; no torch
+model_types.py  lists the model types that transformers has as causal LMs, without importing it
+pretrained.py   loads weights from a Hugging Face folder; the only place that does
+export.py       writes a Hugging Face folder and proves it by reloading
 """
 
 import lazy_loader

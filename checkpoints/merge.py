@@ -1,4 +1,4 @@
-"""Weights from weights, by name: between two models, a residual added, the mean of several.
+"""Makes weights from weights, by name: between two models, with a residual, the mean of several.
 
 Sums run in float64 and come back in float32, so a merge does not depend on the order of its parts.
 A tensor of a merge is computed when it is asked for, and not kept: no merged model is held beside

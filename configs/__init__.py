@@ -2,19 +2,19 @@
 
     recipe.yaml + --set overrides ─▶ load ─▶ Recipe (frozen sections) ─▶ every other package
 
-errors.py   the exceptions that end a command with one line and a hint
-units.py    "500M" -> 500000000 tokens, "25%" -> 0.25
-section.py  what all sections share
-evals.py    the section of what is measured
-sweep.py    the section of a ratio sweep
-base.py     the section of the checkpoint that training starts from
-data.py     the sections of sources, and of how they become rows
-mix.py      the sections of how sources share the training
-schedule.py  the section of length and learning rate
-train.py    the section of how steps are computed
-recipe.py   all sections together, and what must fit between them
-reference.py  docs/recipe.md, from the sections
-load.py     YAML and --set overrides to a Recipe; unknown keys name the nearest one
+errors.py     defines the exceptions that end a command with one line and a hint
+units.py      reads "500M" as 500000000 tokens and "25%" as 0.25
+section.py    is the base of all sections
+evals.py      what is measured
+sweep.py      a sweep over ratios
+base.py       the checkpoint that training starts from
+data.py       sources, and how they become rows
+mix.py        how sources share the training
+schedule.py   length and learning rate
+train.py      how steps are computed
+recipe.py     all sections together, and what must fit between them
+reference.py  writes docs/recipe.md from the sections
+load.py       reads YAML and --set overrides; an unknown key names the nearest one
 """
 
 import lazy_loader

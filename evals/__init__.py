@@ -4,15 +4,15 @@
         ─▶ evaluate: exam, domain, tasks (scoring) ─▶ per-item records ─▶ summarize ─▶ summary.json
     records of two models ─▶ stats (paired) ─▶ report
 
-records.py    hashes, atomic records, and when an evaluation may be reused
-parts.py      finished parts of an evaluation that was interrupted
+records.py    hashes evaluations, writes records atomically, decides when one may be reused
+parts.py      keeps the finished parts of an interrupted evaluation
 scoring/      text to log-probabilities, answers and bits per byte
 exam/         MMLU and exams in its format
 domain/       labelled tasks of the domain
 tasks/        lm-eval's tasks
 stats/        tests, intervals, verdicts
-summarize.py  records to every number of the summary
-evaluate.py   all of it on one model
+summarize.py  computes every number of the summary from the records
+evaluate.py   measures one model on everything that a recipe asks
 
 stats, records, summarize and what they import need no torch, transformers or lm_eval, so that
 reports can be rebuilt without them.

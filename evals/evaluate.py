@@ -1,4 +1,4 @@
-"""One model on everything that a recipe asks: records on disk and a summary."""
+"""Measures one model on everything that a recipe asks: records on disk and a summary."""
 
 import hashlib
 import time

@@ -1,4 +1,4 @@
-"""Finished parts of an evaluation that is not finished: what an interruption does not undo.
+"""Keeps the finished parts of an evaluation, so that an interruption does not undo them.
 
     <out>/.parts-<hash of the key>/<part>.jsonl
 

@@ -1,4 +1,4 @@
-"""Every number of a summary from the per-item records alone, without a model."""
+"""Computes every number of a summary from the per-item records alone, without a model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

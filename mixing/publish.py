@@ -1,5 +1,4 @@
-"""Building under a lock in a folder of its own, and one rename that makes it visible; files that
-are replaced the same way."""
+"""Builds a folder under a lock and makes it visible by one rename; replaces files the same way."""
 
 import fcntl
 import os

@@ -3,11 +3,11 @@
     runs (share, tokens, loss) ─▶ forms + projection ─▶ fit ─▶ Law (curve, noise, draws)
     Law + budget ─▶ critical share, recommendation
 
-forms.py         the curves of the literature, linear in all but one or two of their parameters
-projection.py    variable projection over a grid, for many draws of the same runs at once
-fit.py           choosing the form by leave-one-out error, the noise level, the bootstrap
-critical.py      the share at which a law crosses a level
-budget_share.py  the smallest share that keeps a budget, or what is missing to name one
+forms.py         the curves of the literature, linear in all but one or two parameters
+projection.py    fits many draws of the same runs at once, by variable projection on a grid
+fit.py           chooses the form by leave-one-out error; noise level and bootstrap
+critical.py      finds the share at which a law crosses a level
+budget_share.py  finds the smallest share that keeps a budget, or what is missing to name one
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""A budget on a loss to a general share, or to what is missing before one can be named."""
+"""Finds the general share that keeps a budget on a loss, or says what is missing to name one."""
 
 from dataclasses import dataclass
 from typing import Literal

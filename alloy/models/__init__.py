@@ -2,9 +2,9 @@
 
     name ─▶ hub: folder        name ─▶ catalog (open_models.yaml) ─▶ peak_rate
 
-hub.py        a model named in a recipe to a folder on this machine
-catalog.py    open models that publish their stages, from open_models.yaml
-peak_rate.py  the rate that a recipe leaves open, with the reason
+hub.py        finds the folder of a model that a recipe names
+catalog.py    lists open models that publish their stages (open_models.yaml)
+peak_rate.py  chooses the rate that a recipe leaves open, and says why
 """
 
 import lazy_loader

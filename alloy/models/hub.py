@@ -1,4 +1,4 @@
-"""A model named in a recipe to a folder on this machine."""
+"""Finds the folder, on this machine, of a model that a recipe names."""
 
 from difflib import get_close_matches
 from pathlib import Path

@@ -2,13 +2,13 @@
 
     Recipe ─▶ tokenizing, starting ─▶ planning (estimate) ─▶ Planned ─▶ start_matrix, resources
 
-decontamination.py  the recipe's eval texts, looked for in its sources
-estimate.py         sizes of sources that are not built yet, from a sample
-resources.py        what a run takes of disk and memory, from its plan and its base
-planning.py         recipe to plan, exact where the sources are built, estimated where not
-start_matrix.py     what a start keeps and what begins anew, in words
-starting.py         the base and the rate of a recipe made definite; what is carried on
-tokenizing.py       which tokenizer a recipe means, and whether it is the base's
+decontamination.py  collects the texts of the recipe's evals and searches the sources for them
+estimate.py         estimates the size of sources that are not built yet, from a sample
+resources.py        computes disk and memory of a run from its plan and its base
+planning.py         plans a recipe: exact where the sources are built, else estimated
+start_matrix.py     says what a start keeps and what begins anew; refuses bad starts
+starting.py         resolves the base and the rate of a recipe, and what is carried on from a parent
+tokenizing.py       finds the tokenizer of a recipe and checks it against the base's
 """
 
 import lazy_loader

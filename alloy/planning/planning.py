@@ -1,4 +1,4 @@
-"""A recipe to its plan: exact where the sources are built, estimated where they are not."""
+"""Plans a recipe: exactly where the sources are built, by an estimate where they are not."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a start keeps and what begins anew: said in words, refused where it cannot go well.
+"""Says what a start keeps and what begins anew, and refuses starts that cannot go well.
 
 {weights | weights+moments} x {rate continued | re-warmed | given} x {counters kept | reset}
 """

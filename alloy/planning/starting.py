@@ -1,4 +1,4 @@
-"""Where a run starts: its base and its learning rate made definite, without loading a model.
+"""Resolves where a run starts: its base and its learning rate, without loading a model.
 
 Recipe ─▶ start_point ─▶ StartPoint (checkpoint, data cursors, peak rate and why)
 """

@@ -2,14 +2,14 @@
 
     Recipe ─▶ building ─▶ training (extending, adopting) ─▶ evaluation, stages     models ─▶ merging
 
-building.py    the sources of a recipe into the store
-training.py    a recipe's run folder, from the plan to the exported model
-extending.py   whether a recipe may go on in a run folder, perhaps with another future
-adopting.py    a run that begins with the checkpoint of another
-evaluation.py  a model's measurements: exam, domain tasks, bits-per-byte
-stages.py      a run measured at the ends of its stages
-merging.py     models from models: between two, a residual added, a mean of checkpoints
-erasing.py     documents by id out of the store of a recipe
+building.py    builds the sources of a recipe
+training.py    trains a recipe: from its plan to the exported model
+extending.py   decides whether a recipe may go on in a run folder, perhaps with another future
+adopting.py    begins a run with the checkpoint of another
+evaluation.py  measures a model on the recipe's evals
+stages.py      measures a run at the ends of its stages
+merging.py     makes models from models: between two, with a residual, or a mean
+erasing.py     erases documents from the store of a recipe
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The checkpoint of another run as the beginning of a run that has the same first steps.
+"""Begins a run with the checkpoint of another that has the same first steps.
 
 run of an arm, its checkpoint ─▶ begin_from ─▶ a new run folder, to be resumed
 """

@@ -1,4 +1,4 @@
-"""Build what a recipe needs into the store."""
+"""Builds what a recipe needs into the store."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""Documents by id out of the store of a recipe."""
+"""Erases documents, given by id, from the store of a recipe."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A model's measurements on a recipe's exam, domain tasks, and held-out and retention text."""
+"""Measures a model on a recipe's exam, domain tasks, held-out and retention text."""
 
 import time
 from collections.abc import Callable, Iterator

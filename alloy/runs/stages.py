@@ -1,4 +1,4 @@
-"""The exam at the ends of a run's stages: each kept checkpoint is exported and measured.
+"""Measures a run at the ends of its stages: each kept checkpoint is exported and measured.
 
 run folder ─▶ pinned checkpoints ─▶ stages/STEP (Hugging Face) ─▶ evals/STEP
 """

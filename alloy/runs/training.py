@@ -1,4 +1,4 @@
-"""A recipe's run folder: from the plan to the exported model."""
+"""Trains a recipe in its run folder: from the plan to the exported model."""
 
 import json
 import os

@@ -2,11 +2,11 @@
 
     Recipe ─▶ arm ─▶ repetition ─▶ sharing ─▶ sweep ─▶ sweep.json      arms ─▶ merge_points
 
-arm.py           which runs a sweep is made of, and the recipe of each
-repetition.py    arms that repeat each source as often as the full run
-sharing.py       which first steps arms have in common, so that each is trained once
-merge_points.py  models between a sweep's reference and its first arm
-sweep.py         the runs of a sweep and the record that the report reads
+arm.py           lists the arms of a sweep and the recipe of each
+repetition.py    makes arms repeat each source as often as the full run would
+sharing.py       finds the first steps that arms have in common, to train them once
+merge_points.py  makes models between the reference and the first arm
+sweep.py         trains and measures the arms, and writes sweep.json
 """
 
 import lazy_loader

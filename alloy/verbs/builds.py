@@ -1,4 +1,4 @@
-"""The sources of a recipe into the store."""
+"""build: the sources of a recipe, tokenized into the store."""
 
 from dataclasses import dataclass
 

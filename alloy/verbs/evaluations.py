@@ -1,4 +1,4 @@
-"""Models on the exam, the tasks and the held-out text of a recipe."""
+"""evaluate: models measured on the exam, the tasks and the held-out text of a recipe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Hugging Face folders from checkpoints and from other models."""
+"""export and merge: Hugging Face folders from checkpoints and from other models."""
 
 from dataclasses import dataclass
 from pathlib import Path

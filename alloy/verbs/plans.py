@@ -1,4 +1,4 @@
-"""What a recipe will do, without doing it."""
+"""plan: what a recipe will do, without doing it."""
 
 from dataclasses import replace
 

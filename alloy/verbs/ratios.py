@@ -1,4 +1,4 @@
-"""An arm for each general share, and the share that follows from them."""
+"""sweep: an arm for each general share, and the share that follows from them."""
 
 import math
 from dataclasses import dataclass

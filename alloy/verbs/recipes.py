@@ -1,4 +1,4 @@
-"""A recipe file to a Recipe."""
+"""load: reads a recipe file."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The records of sweeps to one page, JSON and Markdown, with a gate and a model card."""
+"""report: the records of sweeps as one page, JSON and Markdown, with a gate and a model card."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A recipe to its exported model, or to what another launcher starts."""
+"""train: a recipe to its exported model, or to what another launcher starts."""
 
 import shlex
 from dataclasses import dataclass

@@ -4,12 +4,12 @@
     WorldConfig ─▶ Comments (train, test) ─▶ files
 
 config.py     seed, sizes, and the layout of the folder
-facts.py      subjects, invented entities, the facts to know
-exam.py       multiple-choice items in MMLU's format
-corpora.py    general documents: statements of facts, and questions that teach the format
-comments.py   customer comments and their label tree
-tokenizer.py  the byte-level BPE
-write.py      everything to disk
+facts.py      invents subjects, entities and the facts to know
+exam.py       writes multiple-choice items in MMLU's format
+corpora.py    writes general documents: facts, and questions that teach the format
+comments.py   writes customer comments and their label tree
+tokenizer.py  trains the byte-level BPE
+write.py      writes the world to disk
 """
 
 import lazy_loader

@@ -2,13 +2,13 @@
 
     JSONL ─▶ domain_items ─▶ domain_run (generate, likelihood) ─▶ domain_records ─▶ domain_f1
 
-domain_items.py    labelled JSONL of the domain to rows; prompts from a template
-domain_run.py      a domain task on a model
-domain_records.py  answers to one record a row
-domain_f1.py       records to F1, exact match, format-free accuracy, invalid rate
-labels.py          what a model wrote to the labels that it means
-likelihood.py      the probability of every label after a prompt
-extractive.py      exact and quasi-exact match, token F1, ROUGE of free answers
+domain_items.py    reads labelled rows and writes prompts from a template
+domain_run.py      runs a domain task on a model
+domain_records.py  scores each answer: one record a row
+domain_f1.py       computes F1, exact match, format-free accuracy and invalid rate from records
+labels.py          finds the labels in what a model wrote
+likelihood.py      scores every label after a prompt
+extractive.py      scores free answers: exact match, token F1, ROUGE
 """
 
 import lazy_loader

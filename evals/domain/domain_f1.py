@@ -1,4 +1,4 @@
-"""Records of a domain task to its scores.
+"""Computes the scores of a domain task from its records.
 
 The headline of labels is the weighted F1 over whole labels (leaf paths; verdict and categories),
 as Nova Forge reports it, and the mean token F1 of free answers. Every single-label output that is

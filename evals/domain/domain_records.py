@@ -1,4 +1,4 @@
-"""Answers of a domain task to one record a row."""
+"""Scores the answers of a domain task: one record for each row."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

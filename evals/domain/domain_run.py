@@ -1,4 +1,4 @@
-"""A domain task on a model: its answers, the labels' probabilities, one record a row."""
+"""Runs a domain task on a model: answers, probabilities of the labels, one record for each row."""
 
 import hashlib
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a model wrote to the labels that it means, strictly and whatever is written around them."""
+"""Finds the labels in what a model wrote: strictly, and whatever is written around them."""
 
 import json
 import re

@@ -2,14 +2,14 @@
 
     CSV | hub ─▶ mmlu_items: Exam ─▶ mmlu_prompts ─▶ mmlu_scorer ─▶ exam_run ─▶ exam_records
 
-subjects.py      MMLU's 57 subjects and their four categories
-mmlu_items.py    CSV folders in either published layout, or the hub's Parquet, to an Exam
-mmlu_hub.py      cais/mmlu's files from the hub, at one commit, or from where they were kept
-mmlu_prompts.py  the templates of the letter and the cloze form, as lm-eval has them
-mmlu_scorer.py   both forms without lm-eval, the same numbers
-exam_run.py      the exam on a model, subject by subject, the written answers too
-exam_records.py  scores to one record an item, records to the exam's summary
-published.py     the measured exam beside published scores, or why they are not comparable
+subjects.py      lists MMLU's 57 subjects and four categories
+mmlu_items.py    reads an exam from CSV folders or from the hub's Parquet
+mmlu_hub.py      fetches cais/mmlu at one commit, or reads what was fetched
+mmlu_prompts.py  writes the letter and the cloze prompts as lm-eval does
+mmlu_scorer.py   scores both forms without lm-eval, with the same numbers
+exam_run.py      runs the exam subject by subject, written answers included
+exam_records.py  writes a record for each item, and summarizes them
+published.py     compares the measured score with a published one, or says why it cannot
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Scores of an exam to one record an item, and records to the exam's summary."""
+"""Turns the scores of an exam into a record for each item, and the records into its summary."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

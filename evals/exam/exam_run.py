@@ -1,4 +1,4 @@
-"""The exam on a model, one subject after the other, each kept as soon as it is done."""
+"""Runs the exam on a model, one subject after the other; each is kept as soon as it is done."""
 
 import string
 from collections.abc import Callable

@@ -2,12 +2,12 @@
 
     texts ─▶ encoding ─▶ batching ─▶ continuations | generate | bpb
 
-encoding.py       texts to ids, cut between context and continuation where lm-eval cuts
-batching.py       which rows share a forward pass
-continuations.py  log-probabilities of options: shared tokens once, scored positions only
-generate.py       greedy answers in batches, up to the first line break or the end
-model_state.py    what a scorer must leave as it was; length of the context; loading a folder
-bpb.py            bits per byte, a record a document
+encoding.py       encodes texts, cut between context and continuation where lm-eval cuts
+batching.py       chooses which rows share a forward pass
+continuations.py  scores options: shared tokens once, scored positions only
+generate.py       writes greedy answers in batches, up to a line break or the end
+model_state.py    loads a folder; leaves a live model as it was
+bpb.py            measures bits per byte, a record for each document
 """
 
 import lazy_loader

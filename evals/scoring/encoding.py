@@ -1,4 +1,4 @@
-"""Texts to token ids, cut between context and continuation exactly where lm-eval cuts."""
+"""Encodes texts, cut between context and continuation exactly where lm-eval cuts."""
 
 from collections.abc import Sequence
 from typing import Any

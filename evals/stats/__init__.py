@@ -2,10 +2,10 @@
 
     records of two models ─▶ stats, bootstrap, label_counts ─▶ interval, p, verdict       curves
 
-stats.py         McNemar, intervals, clustered errors, Holm, detectable drop, verdicts
-bootstrap.py     bootstrap limits of accuracies, F1 and bits per byte, paired or not
-curves.py        precision-recall curve, recall at a precision, what to review
-label_counts.py  hits, right labels and predictions of single labels and of sets
+stats.py         computes tests, intervals, clustered errors, detectable drops, verdicts
+bootstrap.py     computes bootstrap limits of accuracies, F1 and bits per byte, paired or not
+curves.py        computes precision-recall curves and what to review
+label_counts.py  counts hits, right labels and predictions, of labels and of sets
 """
 
 import lazy_loader

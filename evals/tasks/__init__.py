@@ -2,9 +2,9 @@
 
     name ─▶ lm_eval_tasks (local_tasks) ─▶ records ─▶ task_scores
 
-lm_eval_tasks.py  the exam and named tasks through lm-eval (the only file that imports it)
-local_tasks.py    lm-eval's usual tasks from local files
-task_scores.py    the headline of a task of lm-eval, row by row, from its records
+lm_eval_tasks.py  runs the exam and named tasks through lm-eval; the only file that imports it
+local_tasks.py    reads lm-eval's usual tasks from local files
+task_scores.py    computes the headline of a task from its records
 """
 
 import lazy_loader

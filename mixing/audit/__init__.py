@@ -3,11 +3,11 @@
     PackedRows ─▶ packing_ledgers      Plan + shards ─▶ tally ─▶ receipts
     step ◀─▶ document: trace        kept documents ─▶ megatron
 
-packing_ledgers.py  what became of the stored documents when they were packed
-tally.py            every position of a phase, counted
-receipts.py         what the shards say was trained: asked against realised
-trace.py            documents of a step, steps of a document
-megatron.py         kept documents to Megatron's .bin and .idx
+packing_ledgers.py  accounts for every stored document when it is packed
+tally.py            counts every position of a phase
+receipts.py         compares what the shards hold with what was asked
+trace.py            finds the documents of a step, and the steps of a document
+megatron.py         exports kept documents as Megatron's .bin and .idx
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Kept documents to Megatron's indexed datasets: <prefix>.bin holds ids, <prefix>.idx says where.
+"""Exports kept documents as Megatron's indexed datasets: <prefix>.bin and <prefix>.idx.
 
 The index, little-endian (megatron/core/datasets/indexed_dataset.py, version 1):
 

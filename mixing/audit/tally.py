@@ -1,4 +1,4 @@
-"""Counting every position of a phase: rows, tokens, targets, and how far prefixes strayed."""
+"""Counts every position of a phase: rows, tokens, targets, and how far prefixes strayed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

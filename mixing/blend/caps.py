@@ -1,4 +1,4 @@
-"""Refusing a plan that reads a source too often, with the numbers that would fit."""
+"""Refuses a plan that reads a source too often, with the numbers that would fit."""
 
 import math
 

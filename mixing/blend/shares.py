@@ -1,4 +1,4 @@
-"""Asked shares to slot counts.
+"""Turns the shares that a recipe asks for into slot counts.
 
     SourceSize, Mix ─▶ source_shares ─▶ share per source ─▶ slot_weights ─▶ slot_counts (of Q slots)
 

@@ -2,10 +2,10 @@
 
     files ─▶ build: ingest ─▶ store        ids ─▶ erasing: wipe ─▶ store without them
 
-ingest.py   the files of a source through the processes into a writer, in order
-build.py    one source or all of a recipe, from files to the store
-wipe.py     erased documents out of the files of a built source
-erasing.py  documents by id out of all of a store
+ingest.py   reads, encodes and writes the files of a source, in order, on all cores
+build.py    builds one source, or all sources of a recipe
+wipe.py     removes erased documents from the files of a built source
+erasing.py  removes documents, given by id, from every source of a store
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Files of a source to its folder in the store: once per content, with a ledger."""
+"""Builds the folder of a source in the store: once for each content, with a ledger."""
 
 import errno
 import math

@@ -1,4 +1,4 @@
-"""Erasing documents from a store for good.
+"""Erases documents from a store for good.
 
     ids ─▶ erasure list (from here on every plan masks them) ─▶ matches, quarantines, shards wiped
 

@@ -1,4 +1,4 @@
-"""Files of one source through the processes into a writer, in order, counting on the way."""
+"""Reads, encodes and writes the files of one source in order, counting what becomes of rows."""
 
 import time
 from collections import Counter

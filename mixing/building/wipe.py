@@ -1,4 +1,4 @@
-"""Erased documents out of the files of a built source, and out of blocks of a new build.
+"""Removes erased documents from the files of a built source, and from the blocks of a new build.
 
     wiped files under new names ─▶ manifest that names them (one rename) ─▶ old files removed
 

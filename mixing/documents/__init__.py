@@ -2,10 +2,10 @@
 
     file ─▶ readers: blocks ─▶ documents: rows ─▶ schemas: messages ─▶ chat_template: parts
 
-readers.py        any file to blocks, held against its hash
-documents.py      blocks of rows to documents; what is bad says why
-schemas.py        columns of a row to a conversation: prompt and response, messages, converse
-chat_template.py  a conversation to text by the tokenizer's template, and its supervised parts
+readers.py        reads any file in blocks and checks the bytes against its hash
+documents.py      turns rows into documents; a row that cannot be used says why
+schemas.py        turns columns into a conversation: prompt/response, messages, converse
+chat_template.py  renders a conversation by the tokenizer's template, and finds the supervised parts
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Conversations to text by a chat template, and which stretches of it are an assistant's turn.
+"""Renders conversations by a chat template, and tells which stretches are an assistant's turn.
 
     messages ─▶ render ─▶ whole text      messages[:i] ─▶ render ─▶ where turn i begins and ends
 

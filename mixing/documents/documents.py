@@ -1,4 +1,4 @@
-"""Blocks of rows to documents; what is bad says why and stops nothing.
+"""Turns blocks of rows into documents; a bad row says why and does not stop the others.
 
 Block ─▶ rows: columns by name ─▶ Row (a text or a conversation, with its id) or BadRow
 """

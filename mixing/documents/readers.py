@@ -1,4 +1,4 @@
-"""Any file of a source to blocks of rows, held against the bytes that were hashed.
+"""Reads any file of a source in blocks of rows, and holds its bytes against their hash.
 
 InputFile ─▶ its kind, by its name ─▶ lines | csv, tsv | text | parquet | arrow ─▶ Block or BadRow
 """

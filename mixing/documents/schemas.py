@@ -1,4 +1,4 @@
-"""A row's columns to a conversation: prompt and response, OpenAI messages, Bedrock converse."""
+"""Turns columns into a conversation: prompt and response, OpenAI messages, Bedrock converse."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

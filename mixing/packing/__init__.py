@@ -2,9 +2,9 @@
 
     Spans ─▶ pack (best_fit) ─▶ PackedRows ─▶ packed_store
 
-best_fit.py      best-fit-decreasing, all pieces of one length at once
-pack.py          spans to rows of seq_len
-packed_store.py  those rows kept in the store, by what they were packed from
+best_fit.py      packs by best-fit-decreasing, all pieces of one length at once
+pack.py          packs spans into rows of seq_len tokens
+packed_store.py  caches packed rows in the store, keyed by what they were packed from
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Documents to rows of ``seq_len`` tokens, as an index only: which span lies in which row.
+"""Packs documents into rows of ``seq_len`` tokens, as an index: which span lies in which row.
 
     Spans ─▶ pack ─▶ PackedRows (row ─▶ pieces of documents)
 

@@ -2,10 +2,10 @@
 
     SourceReader ─▶ duplicates, held-out, erased, subset, matches of eval items ─▶ Spans
 
-subset.py         a seeded part of what may be trained on
-exclude.py        duplicates and held-out documents, as spans that may be trained on
-decontaminate.py  where eval items stand in a source, as spans to leave out
-matches.py        those places kept in the store, by source and eval set
+subset.py         chooses a seeded part of what may be trained on
+exclude.py        leaves out duplicates and held-out documents
+decontaminate.py  finds eval items inside a source
+matches.py        stores what was found, by source and eval set
 """
 
 import lazy_loader

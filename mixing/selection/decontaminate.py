@@ -1,4 +1,4 @@
-"""Where the items of an eval set stand in a source, as token spans to leave out at packing.
+"""Finds the items of an eval set in a source, as token spans to leave out when it is packed.
 
     eval items ─▶ word n-grams ─▶ scan of the documents ─▶ Match per item and passage ─▶ Spans
 

@@ -1,4 +1,5 @@
-"""A seeded part of what may be trained on: a small run repeats it as a large one does the whole.
+"""Chooses a seeded part of what may be trained on, which a small run repeats as often as a
+large run repeats the whole.
 
     Spans of a source, share ─▶ subset_of ─▶ Spans
 

@@ -2,11 +2,11 @@
 
     Source ─▶ inputs | hub: files and their hashes ─▶ blocks | tables | csv_rows: blocks of rows
 
-inputs.py    which files a source is made of, and the hashes of their bytes
-hub.py       which files a dataset of the hub is made of, and the hub's hashes of them
-blocks.py    bytes of a file, packed or not, to blocks of whole lines
-tables.py    Parquet and Arrow files to blocks of rows
-csv_rows.py  CSV and TSV files to blocks of rows
+inputs.py    finds the files of a source and hashes their bytes
+hub.py       finds the files of a hub dataset and the hashes that the hub has of them
+blocks.py    reads a file, compressed or not, in blocks of whole lines
+tables.py    reads Parquet and Arrow files in blocks of rows
+csv_rows.py  reads CSV and TSV files in blocks of rows
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""Bytes of a file to blocks of whole lines: what is damaged says so and stops nothing else."""
+"""Reads a file in blocks of whole lines; a damaged part says so and does not stop the rest."""
 
 import gzip
 import zlib

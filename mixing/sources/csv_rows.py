@@ -1,4 +1,4 @@
-"""CSV and TSV files with a header to blocks of rows.
+"""Reads CSV and TSV files with a header in blocks of rows.
 
 Python's own reader in its strict mode, because it tells a quote that is never closed or closed in
 the middle of a field, where pyarrow's takes all that follows for one text, and because no row has

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files to blocks of rows, a few MB at a time.
+"""Reads Parquet and Arrow files in blocks of rows, a few MB at a time.
 
     row groups or record batches ─▶ batches of the columns that are read ─▶ Block(kind="table")
 

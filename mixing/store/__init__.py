@@ -2,9 +2,9 @@
 
     encoded blocks ─▶ shards + manifest ─▶ SourceReader ─▶ ids, offsets, masks, ids of documents
 
-shards.py    the files of a built source, hashed and synced while they are written
-store.py     content-addressed folders: keys, opening, checking
-erasures.py  the list of erased documents, as hashes
+shards.py    writes the files of a built source, hashing and syncing them on the way
+store.py     names sources by content, opens and checks them
+erasures.py  keeps the list of erased documents, as hashes
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The erasure list of a store: what must stay away, without saying what it was.
+"""The erasure list of a store: hashes of what must stay away, which do not say what it was.
 
     <store>/.erased.json ─▶ Erasures ─▶ documents of a built source, rows of a new build
 

@@ -3,11 +3,11 @@
     tokenizer.json ─▶ TokenizerFile ─▶ Encoder | Decoder
     text ─▶ ids        parts of a conversation ─▶ ids + masks
 
-tokenizer_file.py  a tokenizer.json: what ends a text, what its content hash is
-tokenizer.py       texts to ids, by gigatoken where it agrees with tokenizers
-conversations.py   rendered parts to ids with a mask that is exact to the token
-masks.py           which tokens are supervised, as run lengths
-encode.py          one block of lines to ids, hashes and ids of documents; the processes for it
+tokenizer_file.py  reads a tokenizer.json: which token ends a text, and its content hash
+tokenizer.py       encodes texts, by gigatoken where it gives the ids of tokenizers
+conversations.py   encodes rendered conversations with a mask that is exact to the token
+masks.py           stores which tokens are supervised, as run lengths
+encode.py          encodes a block of rows in a worker process: ids, hashes, document ids
 """
 
 import lazy_loader

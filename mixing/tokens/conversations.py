@@ -1,4 +1,4 @@
-"""Conversations to ids with a mask that is exact to the token.
+"""Encodes conversations, with a mask that is exact to the token.
 
     messages ─▶ parts of the rendering ─▶ segments: control ids, stretches of text ─▶ ids + runs
 

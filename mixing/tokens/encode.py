@@ -1,4 +1,4 @@
-"""One block of lines to ids, hashes and ids of documents; and the processes that do it."""
+"""Encodes a block of lines into token ids, hashes and document ids, in worker processes."""
 
 import json
 import multiprocessing

@@ -1,4 +1,4 @@
-"""Texts to token ids: gigatoken where it gives the ids of tokenizers, else tokenizers itself.
+"""Encodes texts: by gigatoken where it gives the ids of tokenizers, else by tokenizers.
 
 The only file that imports either library.
 """

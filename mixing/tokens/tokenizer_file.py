@@ -1,4 +1,4 @@
-"""A ``tokenizer.json`` and what must be known of it beside the ids it gives."""
+"""A ``tokenizer.json``, and what must be known of it besides the ids that it gives."""
 
 import json
 import re

@@ -2,9 +2,9 @@
 
     Train ─▶ deepspeed_settings ─▶ engine: state in, steps, state out     model ─▶ optimizer
 
-engine.py              the only file that knows DeepSpeed: set-up, state in and out
-deepspeed_settings.py  what DeepSpeed is told; which raw keys are refused
-optimizer.py           AdamW: which parameters are frozen, and which are decayed
+engine.py              wraps DeepSpeed: set-up, steps, state; the only file that imports it
+deepspeed_settings.py  writes DeepSpeed's config and refuses raw keys that would change results
+optimizer.py           makes AdamW: which parameters are frozen, which decay
 """
 
 import lazy_loader

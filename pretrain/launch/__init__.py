@@ -2,10 +2,10 @@
 
     Job ─▶ launchers: command lines ─▶ launch ─▶ ranks (machines: over ssh) ─▶ verdict
 
-launch.py     starts the ranks through the deepspeed launcher and passes signals on
-launchers.py  the command lines of launchers: deepspeed, torchrun, Slurm; hostfiles
-machines.py   the machines of a hostfile over ssh: do they answer, signals to their ranks
-verdict.py    how a start ended: complete, stopped, which rank hangs, the first error
+launch.py     starts the ranks and passes signals on
+launchers.py  writes command lines for deepspeed, torchrun and Slurm; reads hostfiles
+machines.py   reaches the machines of a hostfile over ssh
+verdict.py    tells how a start ended: complete, stopped, failed, or which rank hangs
 """
 
 import lazy_loader

@@ -2,13 +2,13 @@
 
     Base ─▶ architecture ─▶ model ─▶ attention      config ─▶ positions, flops, memory
 
-architecture.py  the config of random weights, with no key that its class does not know
-model.py         a Hugging Face causal LM from a folder, the hub, random weights or a checkpoint
-attention.py     which implementation of attention, and documents kept apart
-positions.py     whether rows are within a model's positions; pure
-flops.py         what the model needs against what the device could do
-memory.py        what weights, gradients and AdamW take of a rank's memory; pure
-transfer.py      arrays to a device, without waiting for it
+architecture.py  makes the config of random weights; refuses keys that its class does not know
+model.py         loads a causal LM from a folder, the hub, a checkpoint, or at random
+attention.py     chooses an implementation of attention and keeps documents apart
+positions.py     checks that rows fit the positions of a model; pure
+flops.py         computes FLOPs a token and the share of the device's peak (MFU)
+memory.py        computes what weights, gradients and AdamW take of a rank's memory; pure
+transfer.py      copies arrays to a device without waiting for it
 """
 
 import lazy_loader

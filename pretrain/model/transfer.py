@@ -1,4 +1,4 @@
-"""Arrays to a device without waiting for what it has still to compute."""
+"""Copies arrays to a device without waiting for what it still has to compute."""
 
 import numpy as np
 import torch

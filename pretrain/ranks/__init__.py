@@ -2,10 +2,10 @@
 
     worker: signals, exit codes ─▶ assembly ─▶ prepare ─▶ the loop
 
-worker.py      entry point of one rank: signals, errors, exit codes
-assembly.py    the parts of a job on one rank put together, trained, exported
-prepare.py     checkpoint, model, attention and engine of a rank, and what it refuses
-one_folder.py  whether all ranks see the folder that rank 0 writes to
+worker.py      is the entry point of a rank: signals, errors, exit codes
+assembly.py    puts the parts of a job together on a rank, trains, exports
+prepare.py     loads checkpoint, model, attention and engine, and refuses what does not fit
+one_folder.py  checks that all ranks see the same run folder
 """
 
 import lazy_loader

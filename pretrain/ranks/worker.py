@@ -1,4 +1,4 @@
-"""Entry point of one rank; started by the launcher as ``-m pretrain.worker --job FILE``."""
+"""Entry point of one rank; started by the launcher as ``-m pretrain.ranks.worker --job FILE``."""
 
 import argparse
 import errno

@@ -1,4 +1,4 @@
-"""Rows of arrays to the tensors of a forward pass."""
+"""Turns rows of arrays into the tensors of a forward pass."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A batch that is run again after loading: whether the weights that came back are those saved.
+"""Runs a stored batch again after loading: its loss tells whether the saved weights came back.
 
 A checkpoint stores the loss of a few rows that lie before it. Whoever resumes from it, on any
 number of ranks and at any ZeRO stage, computes that loss again before training goes on.

@@ -2,12 +2,12 @@
 
     report ─▶ all_figures, share_figures, task_figures ─▶ Chart ─▶ charts (axis, labels) ─▶ SVG
 
-all_figures.py    the report's numbers to charts
-task_figures.py   precision over recall of the domain's answers
-share_figures.py  charts over the general share
-charts.py         a chart to SVG text
-axis.py           scales and ticks
-labels.py         direct labels without overlaps
+all_figures.py    turns the report's numbers into charts
+task_figures.py   draws precision over recall of the domain's answers
+share_figures.py  draws charts over the general share
+charts.py         writes a chart as SVG
+axis.py           chooses scales and ticks
+labels.py         places direct labels without overlaps
 """
 
 import lazy_loader

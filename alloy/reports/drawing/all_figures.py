@@ -1,4 +1,4 @@
-"""The report's numbers to charts. A chart whose numbers were not measured is left out."""
+"""Turns the report's numbers into charts. A chart whose numbers were not measured is left out."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -3,18 +3,18 @@
     Records ─▶ grouping ─▶ scores, compare ─▶ budgets, laws ─▶ recommendation, caveats
     all of it ─▶ join ─▶ report ─▶ gating
 
-compare.py         an arm against the base, item by item
-budgets.py         budgets to verdicts, arms to a recommendation, saturation
-caveats.py         what follows from the data and must be read first
-recommendation.py  the general share that a report recommends, and why
-scores.py          one model's numbers from its own records
-laws.py            a law for each loss of a sweep
-cost.py            tokens, time and devices of a run
-join.py            records to the report; every number of every view is looked up in it
-grouping.py        entries of a sweep by what they stand for
-gating.py          whether a report passes its budgets
-schema.py          the shape of report.json, which is published
-schema_tasks.py    the part of that shape that single tasks have
+compare.py         compares an arm with the base, item by item
+budgets.py         judges budgets: kept, broken or inconclusive; saturation
+caveats.py         collects what must be read first
+recommendation.py  recommends a general share, or says what is missing
+scores.py          computes one model's numbers from its own records
+laws.py            fits a law to each loss of a sweep
+cost.py            adds up tokens, time and money of runs
+join.py            joins records into the report
+grouping.py        groups the folders that may be compared
+gating.py          answers yes or no for one arm, for scripts
+schema.py          defines report.json, which is published
+schema_tasks.py    defines its parts about single tasks
 """
 
 import lazy_loader

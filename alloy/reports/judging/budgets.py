@@ -1,4 +1,4 @@
-"""Budgets to verdicts, and the saturation check. Pure, on the report's own numbers."""
+"""Judges budgets, and checks saturation. Pure, on the report's own numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Records of several folders to groups that may be compared: one base, one task, one budget."""
+"""Groups folders whose records may be compared: one base, one task, one budget."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Budgets and laws to a recommended share, or to what is missing before one can be named."""
+"""Recommends a share from budgets and laws, or says what is missing to name one."""
 
 from collections.abc import Sequence
 from typing import Any

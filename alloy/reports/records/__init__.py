@@ -2,9 +2,9 @@
 
     sweep.json, evals/*, arms/* ─▶ records (inputs, task_inputs) ─▶ Records
 
-inputs.py       the shapes of those files
-task_inputs.py  the shapes of single tasks in those files, and what all are made of
-records.py      files to frozen records; what is missing or damaged becomes a noted problem
+inputs.py       defines what is read of evaluations, receipts, lineage and metrics
+task_inputs.py  defines what is read of single tasks
+records.py      reads the files; what is missing or damaged becomes a noted problem
 """
 
 import lazy_loader

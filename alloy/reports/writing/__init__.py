@@ -2,12 +2,12 @@
 
     folder ─▶ write ─▶ page | markdown | headline       folder ─▶ card, many
 
-write.py     the entry point: reads, joins, writes the three files
-headline.py  the headline table as text and as Markdown
-markdown.py  the Markdown report
-page.py      the HTML page around page.html.j2 and page.css
-card.py      a model card of an arm
-many.py      many test sets against many models in one table, without a sweep
+write.py     joins the records of folders and writes the three files
+headline.py  writes the headline table as text and as Markdown
+markdown.py  writes the Markdown report
+page.py      writes the HTML page
+card.py      writes the model card of an arm
+many.py      compares many models on many test sets in one table, without a sweep
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The folder of a sweep to report.html, report.json and report.md."""
+"""Writes report.html, report.json and report.md of a sweep's folder."""
 
 import json
 import os
