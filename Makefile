@@ -10,7 +10,7 @@ demo: .venv/.ready
 	$(BIN)/alloy demo
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -m "not slow" --durations 20 --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --durations 20
 
 test-slow: .venv/.ready
 	$(BIN)/python -m pytest -m slow --durations 20

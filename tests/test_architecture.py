@@ -5,7 +5,6 @@ import importlib
 import re
 import subprocess
 import sys
-import tomllib
 
 import pytest
 from places import ROOT
@@ -215,11 +214,3 @@ def test_every_file_that_the_page_names_is_there() -> None:
             folders += [found[0] if found[0].is_dir() else found[0].parent]
             named += 1
     assert named > 50
-
-
-def test_every_test_is_collected() -> None:
-    """pyproject.toml names the folders of tests in the order in which they are run."""
-    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    paths = [ROOT / path for path in options["tool"]["pytest"]["ini_options"]["testpaths"]]
-    for file in (ROOT / "tests").rglob("test_*.py"):
-        assert any(path in (file, *file.parents) for path in paths), file.relative_to(ROOT)
