@@ -104,6 +104,8 @@ def weight_files(folder: Path) -> WeightFiles:
     else:
         raise _no_weights(folder, names, shards)
     tensors = {name: h for headers in held.values() for name, h in headers.items()}
+    if not tensors:
+        raise UserError(f"{folder}: {min(held)} holds no tensors", _SAVE_AGAIN)
     _require_floats(folder, tensors)
     return WeightFiles(tuple(folder / name for name in sorted(held)), index, tensors)
 

@@ -8,6 +8,7 @@ import csv
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -255,10 +256,14 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tokenizer["added_tokens"].append({**tokenizer["added_tokens"][0], "id": 400, "content": "<x>"})
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
     count_forwards(monkeypatch)
-    monkeypatch.setattr(
-        hub, "snapshot_download", lambda model, revision, **_: str(tmp_path / f"{model}@{revision}")
-    )
+    monkeypatch.setattr(hub, "snapshot_download", partial(fetched, tmp_path))
     return tmp_path
+
+
+def fetched(cache: Path, model: str, revision: str | None, **_: Any) -> str:
+    """A model of the hub, in a cache."""
+    write_base(cache / f"{model}@{revision}")
+    return str(cache / f"{model}@{revision}")
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -467,9 +472,9 @@ CASES: dict[str, tuple[Observer, dict[str, Any], str]] = {
         "evals.lm_eval.ifeval.nltk_data={folder}",
     ),
     "evals.lm_eval[].limit": (measured, NAMED, "evals.lm_eval.arc_easy.limit=2"),
-    "budget.mmlu_points": (swept, SWEEP, "budget.mmlu_points=1"),
+    "budget.mmlu_points": (swept, SWEEP | {"evals.mmlu.path": "{folder}"}, "budget.mmlu_points=1"),
     "budget.tasks": (swept, SWEEP | {"evals.domain": [TASK]}, "budget.tasks={labels: 5}"),
-    "budget.domain_f1": (swept, SWEEP, "budget.domain_f1=0.05"),
+    "budget.domain_f1": (swept, SWEEP | {"evals.domain": [TASK]}, "budget.domain_f1=0.05"),
     "budget.retention_bpb": (swept, SWEEP, "budget.retention_bpb=0.1"),
     "sweep.general": (swept, SWEEP, "sweep.general=[0, 0.5]"),
     "sweep.seeds": (swept, SWEEP, "sweep.seeds=[0, 1]"),

@@ -5,7 +5,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 WORDS = [
@@ -48,10 +50,10 @@ def train_tokenizer(path: Path) -> None:
 
 
 def write_base(folder: Path, **config: Any) -> None:
-    """A base that can be planned but not trained: a config, and a file of no weights."""
+    """A base that can be planned but not trained: a config, and a file of one weight."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
-    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    save_file({"lm_head.weight": torch.zeros(1, 1)}, folder / "model.safetensors")
 
 
 def random_row(name: str, index: int, rng: random.Random, longest: int) -> dict[str, str]:

@@ -254,6 +254,7 @@ SHARES = [0, 0.05, 0.1, 0.25, 0.5, 1]
 def test_confirm_trains_the_recommended_share_and_judges_it(tiny: Path, tmp_path: Path) -> None:
     tree = recipe(tiny, tmp_path, general=SHARES, seeds=[0, 1]).model_dump(mode="json")
     tree["budget"] = {"retention_bpb": 0.1, "mmlu_points": 20.0}
+    tree["evals"]["mmlu"] = {"path": str(tiny)}
     path = write_recipe(tmp_path / "recipe.yaml", tree)
     first = CliRunner().invoke(command, [str(path)], catch_exceptions=False)
     assert "is the smallest share whose predicted loss keeps the budget" in first.stdout

@@ -37,6 +37,8 @@ def results(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     write_answered(tiny, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        # The base of then had no weights, which is refused now.
+        patch.setattr("alloy.verbs.plans.weights_of", lambda *_: None)
         recipe = alloy.load("answered.yaml")
         before, built = alloy.plan(recipe), alloy.build(recipe, quiet)
         again = alloy.build(recipe, quiet)
