@@ -6,12 +6,13 @@ Verbs are imported when they are used, so that help and plans come without loadi
 import importlib
 import logging
 import os
+import signal
 import sys
 
 import click
 
 from alloy import __version__
-from configs import AlloyError
+from configs import AlloyError, StopSignal, exit_code_of, raise_on_stop
 
 _VERBS = {
     "demo": "Train and measure the embedded tiny world: the whole path in minutes.",
@@ -61,7 +62,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point: 0 done, 1 a check failed or a run did not finish, 2 a mistake to correct."""
+    """Entry point: 0 done, 1 a check failed or a run did not finish, 2 a mistake to correct, 130
+    and 143 stopped by Ctrl-C and by SIGTERM."""
     # Child processes (tokenizing, ranks) must not import packages from the working directory,
     # where a user may well have folders called evals or configs.
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -69,14 +71,23 @@ def main() -> None:
     # processes of their own.
     logging.getLogger("DeepSpeed").disabled = True
     try:
+        raise_on_stop()
         code = cli.main(standalone_mode=False)
     except AlloyError as error:
         sys.exit(_complain(error.message, error.hint, error.exit_code))
     except click.ClickException as error:
         sys.exit(_complain(error.format_message(), "see `alloy --help`", 2))
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(_complain("interrupted", "run it again to go on", 130))
+    except (click.Abort, KeyboardInterrupt) as error:
+        number = _signal_of(error)
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        sys.exit(_complain(f"interrupted{by}", "run it again to go on", exit_code_of(number)))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _signal_of(error: BaseException) -> int:
+    """Of the stop that ``error`` is, or that click made an Abort of."""
+    found = error if isinstance(error, StopSignal) else error.__cause__
+    return found.number if isinstance(found, StopSignal) else signal.SIGINT
 
 
 def _complain(message: str, hint: str, code: int) -> int:

@@ -8,6 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from configs import UserError
 
 NAME = "sweep.json"
+NOT_RUN = "not run yet"
+NOT_FINISHED = "not finished yet"
+"""Of an arm that a stop cut off."""
+UNFINISHED = (NOT_RUN, NOT_FINISHED)
+"""Reasons for no scores that are no failures: the next start of the sweep goes on there."""
 
 
 class Entry(BaseModel):

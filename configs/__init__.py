@@ -3,6 +3,7 @@
     recipe.yaml + --set overrides ─▶ load ─▶ Recipe (frozen sections) ─▶ every other package
 
 errors.py     defines the exceptions that end a command with one line and a hint
+stops.py      names the signals that stop the work, and what they raise
 units.py      reads "500M" as 500000000 tokens and "25%" as 0.25
 section.py    is the base of all sections
 evals.py      what is measured

@@ -18,6 +18,14 @@ from .recipe import Recipe as Recipe
 from .schedule import LR_PHASES as LR_PHASES
 from .schedule import Schedule as Schedule
 from .section import Section as Section
+from .stops import SAME_STOP_S as SAME_STOP_S
+from .stops import STOP_SIGNALS as STOP_SIGNALS
+from .stops import Stopped as Stopped
+from .stops import StoppedAtEnd as StoppedAtEnd
+from .stops import StopSignal as StopSignal
+from .stops import exit_code_of as exit_code_of
+from .stops import raise_on_stop as raise_on_stop
+from .stops import stop_came as stop_came
 from .sweep import Sweep as Sweep
 from .train import Train as Train
 from .units import Count as Count

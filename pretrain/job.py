@@ -3,7 +3,6 @@
 import datetime
 import hashlib
 import json
-import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,6 @@ _GAVE_UP = "gave_up"
 """Folder where ranks that could not go on leave word."""
 SHOWN = "alloy| "
 """Prefix of the ranks' lines that are meant for people; the rest goes to train.log only."""
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""A run that gets one of these saves and stops."""
 STOPPED = 75
 """Exit code of ranks that saved and stopped on a signal (EX_TEMPFAIL: try again)."""
 

@@ -12,6 +12,8 @@ from alloy.planning import plan_recipe, run_folder
 from alloy.runs import average_steps, begin_from, build_recipe, measure, train_recipe
 from alloy.sweep_record import NAME as SWEEP_JSON
 from alloy.sweep_record import (
+    NOT_FINISHED,
+    NOT_RUN,
     ArmEntry,
     BaseEntry,
     BudgetEntry,
@@ -31,11 +33,10 @@ from alloy.sweeps.sharing import (
     training_order,
 )
 from checkpoints import write_json
-from configs import AlloyError, Recipe, UserError
+from configs import AlloyError, Recipe, Stopped, StopSignal, UserError, exit_code_of, stop_came
 from mixing.blend import Plan
 
 Show = Callable[[str], None]
-NOT_RUN = "not run yet"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Sweep
     nothing. First steps that arms have in common are trained once. A failed arm is recorded with
     its reason and does not stop the others, which then train those steps themselves; what is done
     already is reused. sweep.json is written anew after each arm. ``confirm`` adds a run at that
-    share, which stays in the record of later sweeps in this folder.
+    share, which stays in the record of later sweeps in this folder. A stop ends the sweep: its arm
+    is recorded as not finished, and Stopped or KeyboardInterrupt is raised.
     """
     folder = run_folder(recipe)
     before = _before(folder)
@@ -103,20 +105,35 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Sweep
     ) -> None:
         """Make and measure a model; the reason, if that failed, is in its entry of the record."""
         entry = entries[index]
+
+        def record(failed: str | None) -> None:
+            entries[index] = entry.model_copy(update={"failed": failed})
+            seconds = round(time.monotonic() - began, 1)
+            write_json(folder / SWEEP_JSON, sweep_record(recipe, entries, seconds).to_json())
+
+        _end_if_stopped()
         try:
             if entry.run is not None:
                 entry = entry.model_copy(update={"shared": begin()})
             measure(recipe, measured_on, make(), folder / entry.eval, entry.name, show)
             failed = None
+        except Stopped as stop:
+            record(NOT_FINISHED)
+            # 1 is of a sweep with arms that failed.
+            code = exit_code_of(stop.number)
+            raise Stopped(stop.message, stop.hint, stop.number, code) from stop
+        except KeyboardInterrupt:
+            record(NOT_FINISHED)
+            raise
         except AlloyError as error:
             failed = error.message
         except (RuntimeError, OSError) as error:  # torch's, memory among them, and the disk's
             failed = f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
-        if failed:
+        if failed and stop_came() is not None:
+            failed = NOT_FINISHED  # a library made another error of the stop
+        elif failed:
             show(f"{entry.name}: failed: {failed}")
-        entries[index] = entry.model_copy(update={"failed": failed})
-        seconds = round(time.monotonic() - began, 1)
-        write_json(folder / SWEEP_JSON, sweep_record(recipe, entries, seconds).to_json())
+        record(failed)
 
     for index in training_order([run.course for run in runs]):
         run = runs[index]
@@ -125,6 +142,13 @@ def run_sweep(recipe: Recipe, show: Show, confirm: float | None = None) -> Sweep
     for index in range(len(runs), len(entries)):
         attempt(index, lambda index=index: _merged(recipe, runs[0], entries[0], entries[index]))
     return sweep_record(recipe, entries, round(time.monotonic() - began, 1))
+
+
+def _end_if_stopped() -> None:
+    """Before anything new is begun: a library may have swallowed the stop."""
+    number = stop_came()
+    if number is not None:
+        raise StopSignal(number)
 
 
 def _before(folder: Path) -> SweepRecord | None:

@@ -1,6 +1,7 @@
 """train: a recipe to its exported model, or to what another launcher starts."""
 
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ from alloy.planning import run_folder
 from alloy.runs import prepare_run, train_recipe
 from alloy.verbs.result import Progress, Result, to_stderr
 from checkpoints import JOB
-from configs import Recipe
+from configs import Recipe, StoppedAtEnd
 from pretrain.launch import slurm_script, torchrun_lines
 
 Launcher = Literal["deepspeed", "torchrun", "slurm"]
@@ -54,8 +55,10 @@ def train(recipe: Recipe, progress: Progress = to_stderr) -> TrainResult:
     >>> trained.export
     'runs/tiny/export'
     """
-    export = train_recipe(recipe, progress)
-    return TrainResult(run=str(run_folder(recipe)), export=str(export))
+    with suppress(StoppedAtEnd):  # there is nothing left to begin
+        train_recipe(recipe, progress)
+    run = run_folder(recipe)
+    return TrainResult(run=str(run), export=str(run / "export"))
 
 
 def prepare_training(

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from configs import Train
-from pretrain.job import JOB, SHOWN, STOP_SIGNALS, Job
+from configs import STOP_SIGNALS, Train
+from pretrain.job import JOB, SHOWN, Job
 from pretrain.launch.launchers import WORKER, deepspeed_command, variables, visible_gpus
 from pretrain.launch.machines import reached, signal_ranks
 from pretrain.launch.verdict import require_success
@@ -28,7 +28,8 @@ _SHOWN = re.compile(rf"(?:\S+: )?{re.escape(SHOWN)}(.*)")
 
 
 def run_ranks(job: Job, show: Callable[[str], None]) -> None:
-    """Run a job that was written to its end; raises AlloyError where it failed or was stopped.
+    """Run a job that was written to its end; raises AlloyError where it failed, and Stopped where
+    a stop was asked for meanwhile, were it at the very end.
 
     Everything that the launcher and the ranks print goes to train.log in the run folder; the
     lines meant for people are passed to ``show``.
@@ -51,7 +52,7 @@ def run_ranks(job: Job, show: Callable[[str], None]) -> None:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    require_success(start.launcher.wait(), job, tail, stop_asked=start.stop is not None)
+    require_success(start.launcher.wait(), job, tail, stop=start.stop)
 
 
 def prepared(job: Job) -> tuple[list[str], list[str]]:
@@ -102,7 +103,7 @@ class _Start:
     launcher: subprocess.Popen[str] | None = None
     met: bool = False
     """A rank has spoken: all of them are there, and know what a stop is."""
-    stop: int | None = None
+    stop: signal.Signals | None = None
 
     def pass_stop_on(self) -> None:
         """Send it to the ranks themselves: the launcher would orphan them. Until they have met
@@ -122,7 +123,7 @@ class _Start:
 
 def _pass_signals(start: _Start) -> dict[int, signal.Handlers]:
     def forward(number: int, _frame: object) -> None:
-        start.stop = number
+        start.stop = signal.Signals(number)
         start.pass_stop_on()
 
     taken = [n for n in STOP_SIGNALS if signal.getsignal(n) != signal.SIG_IGN]  # as nohup leaves it

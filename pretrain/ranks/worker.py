@@ -15,11 +15,10 @@ import torch.distributed as dist
 from transformers.utils import logging as transformers_logging
 
 import checkpoints
-from configs import AlloyError, CheckFailed
+from configs import SAME_STOP_S, STOP_SIGNALS, AlloyError, CheckFailed, exit_code_of
 from pretrain.engine import join_ranks
 from pretrain.job import (
     ERROR,
-    STOP_SIGNALS,
     STOPPED,
     Job,
     gave_up,
@@ -32,17 +31,13 @@ from pretrain.ranks.one_folder import require_one_folder
 from pretrain.run_folder import AnotherStartError, held
 from pretrain.training import disk_full, say_once
 
-_SAME_SIGNAL_S = 5.0
 _LAST_WORDS_S = 5.0
 _LOCK_PATIENCE_S = 10.0
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
 class StopFlag:
-    """Set by STOP_SIGNALS; a second signal later than that ends the process at once.
-
-    Launchers pass one stop on more than once, so repeats within seconds are the same signal.
-    """
+    """Set by STOP_SIGNALS; a second one later than SAME_STOP_S ends the process at once."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -55,8 +50,8 @@ class StopFlag:
 
     def _handle(self, number: int, _frame: object) -> None:
         now = time.monotonic()
-        if self._since is not None and now - self._since > _SAME_SIGNAL_S:
-            os._exit(128 + number)
+        if self._since is not None and now - self._since > SAME_STOP_S:
+            os._exit(exit_code_of(number))
         self._since = self._since or now
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from alloy.reports.judging.budgets import AT_CHANCE, NO_RETENTION
 from alloy.reports.text import number, visible
+from alloy.sweep_record import UNFINISHED
 
 Tree = dict[str, Any]
 
@@ -65,7 +66,11 @@ def _retention(base: Tree) -> str | None:
 
 def _failed(arms: Sequence[Tree]) -> list[str]:
     return [
-        f"{_name(arm)} failed and has no scores: {arm['failed']}" for arm in arms if arm["failed"]
+        f"{_name(arm)} has no scores: {arm['failed']}"
+        if arm["failed"] in UNFINISHED
+        else f"{_name(arm)} failed and has no scores: {arm['failed']}"
+        for arm in arms
+        if arm["failed"]
     ]
 
 

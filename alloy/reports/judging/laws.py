@@ -11,6 +11,7 @@ from alloy.reports.judging.budgets import budget_title
 from alloy.reports.judging.scores import finite
 from alloy.reports.paths import lookup
 from alloy.reports.text import number
+from alloy.sweep_record import UNFINISHED
 
 Tree = dict[str, Any]
 CURVE_POINTS = 61
@@ -161,7 +162,9 @@ def _confirmation(laws: dict[str, FittedLaw], index: int, arm: Tree) -> Tree:
     told = [_predicted(fitted, arm) for fitted in laws.values()]
     share = number(arm["general_share"], "share")
     judged = [row for row in told if row["inside"] is not None]
-    if arm["failed"] is not None:
+    if arm["failed"] in UNFINISHED:
+        text = f"The confirming run at {share} general is {arm['failed']}."
+    elif arm["failed"] is not None:
         text = f"The confirming run at {share} general failed."
     elif not judged:
         text = f"The confirming run at {share} general has no law to be judged by."

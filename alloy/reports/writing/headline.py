@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alloy.reports.text import MISSING, aligned, number, visible
+from alloy.sweep_record import UNFINISHED
 
 Tree = dict[str, Any]
 
@@ -71,7 +72,7 @@ def verdict_word(entry: Tree) -> str:
     """The verdict over all budgets in a word; missing: no scores; none: no budget."""
     if entry["kind"] == "base":
         return MISSING
-    if entry["failed"] is not None:
+    if entry["failed"] is not None and entry["failed"] not in UNFINISHED:
         return "failed"
     if entry["exam_accuracy"] is None and entry["domain_f1"] is None:
         return "missing"

@@ -21,7 +21,7 @@ from alloy.commands.sweep import command
 from alloy.planning.planning import plan_recipe
 from alloy.reports.judging.join import join_report
 from alloy.reports.records.records import read_records
-from alloy.sweep_record import SweepRecord
+from alloy.sweep_record import NOT_FINISHED, SweepRecord
 from alloy.sweeps import sweep
 from alloy.sweeps.arm import arm_recipe, arms, confirming
 from alloy.verbs.plans import plan_result
@@ -223,8 +223,9 @@ def test_an_interrupted_sweep_leaves_a_record_and_goes_on(
     with pytest.raises(KeyboardInterrupt):
         sweep.run_sweep(one, quiet)
     record = json.loads((tmp_path / "tiny/sweep.json").read_text())
-    assert [arm["failed"] for arm in record["arms"]] == [None, None, sweep.NOT_RUN]
-    assert "not run yet" in str(join_report(read_records(tmp_path / "tiny")).to_json()["caveats"])
+    assert [arm["failed"] for arm in record["arms"]] == [None, None, NOT_FINISHED]
+    told = str(join_report(read_records(tmp_path / "tiny")).to_json()["caveats"])
+    assert f"general_0.5 has no scores: {NOT_FINISHED}" in told
     fake.fail = {}
     assert sweep.run_sweep(one, quiet).failures() == []
     assert fake.trained == ["general_0", "general_0.25", "general_0.5"]

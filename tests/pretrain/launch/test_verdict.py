@@ -18,11 +18,10 @@ from places import ALLOY
 from tiny import tiny_recipe, write_recipe
 
 from checkpoints.folder import chosen, steps, write_json
-from configs import AlloyError, CheckFailed, UserError
+from configs import STOP_SIGNALS, AlloyError, CheckFailed, UserError
 from pretrain.job import (
     ERROR,
     SHOWN,
-    STOP_SIGNALS,
     STOPPED,
     gave_up,
     read_job,
@@ -164,7 +163,7 @@ def test_an_error_after_a_stop_is_told(trained: tuple[Path, dict[str, Any]]) -> 
     (job.folder).mkdir()
     write_job(job)
     with pytest.raises(CheckFailed, match="RuntimeError: broke"):
-        require_success(1, job, ["[rank1]: RuntimeError: broke"], stop_asked=True)
+        require_success(1, job, ["[rank1]: RuntimeError: broke"], stop=signal.SIGTERM)
 
 
 def test_a_log_that_cannot_be_written_ends_nothing(
