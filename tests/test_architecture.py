@@ -5,6 +5,7 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 from places import ROOT
@@ -214,3 +215,13 @@ def test_every_file_that_the_page_names_is_there() -> None:
             folders += [found[0] if found[0].is_dir() else found[0].parent]
             named += 1
     assert named > 50
+
+
+def test_a_wheel_holds_every_package() -> None:
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for package in PACKAGES
+        for path in modules(package)
+    }
+    assert set(options["tool"]["setuptools"]["packages"]) == there
